@@ -1,0 +1,99 @@
+"""spinloom weaves magnetic textures: anneal, learn, generate and judge topological spin structures.
+
+The verbs below are imported when first used, so ``import spinloom`` and the command line's help stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from spinloom.version import __version__
+
+if TYPE_CHECKING:
+    from spinloom.anneal import anneal, relax
+    from spinloom.coverage import coverage
+    from spinloom.dataset import Dataset, open_dataset, repair_dataset, simulate, verify_dataset, write_dataset
+    from spinloom.errors import BadInput
+    from spinloom.hamiltonian import Hamiltonian
+    from spinloom.measure import Table, measure, structure_factor
+    from spinloom.networks import NetworkConfig
+    from spinloom.run import Run, load
+    from spinloom.sample import reconstruct, sample
+    from spinloom.schedule import Schedule
+    from spinloom.spiral import ground_state
+    from spinloom.topology import bond_share, charge, nodal_points
+    from spinloom.train import TrainingConfig, train
+
+_ROOMS = {
+    "anneal": ("anneal", "relax"),
+    "coverage": ("coverage",),
+    "dataset": ("Dataset", "open_dataset", "repair_dataset", "simulate", "verify_dataset", "write_dataset"),
+    "errors": ("BadInput",),
+    "hamiltonian": ("Hamiltonian",),
+    "measure": ("Table", "measure", "structure_factor"),
+    "networks": ("NetworkConfig",),
+    "run": ("Run", "load"),
+    "sample": ("reconstruct", "sample"),
+    "schedule": ("Schedule",),
+    "spiral": ("ground_state",),
+    "topology": ("bond_share", "charge", "nodal_points"),
+    "train": ("TrainingConfig", "train"),
+}
+_HOME = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}
+
+__all__ = [
+    "BadInput",
+    "Dataset",
+    "Hamiltonian",
+    "NetworkConfig",
+    "Run",
+    "Schedule",
+    "Table",
+    "TrainingConfig",
+    "__version__",
+    "anneal",
+    "bond_share",
+    "charge",
+    "coverage",
+    "ground_state",
+    "load",
+    "measure",
+    "nodal_points",
+    "open_dataset",
+    "reconstruct",
+    "relax",
+    "repair_dataset",
+    "sample",
+    "simulate",
+    "structure_factor",
+    "train",
+    "verify_dataset",
+    "write_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spinloom' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"spinloom.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps a verb in the place of the room that bears its name: importing ``spinloom.anneal`` would else put
+    the module where users expect the function ``spinloom.anneal``. ``from spinloom.anneal import …`` is
+    untouched by this."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

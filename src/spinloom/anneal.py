@@ -1,0 +1,195 @@
+"""Textures by simulated annealing, on all cores: :func:`anneal` and, at zero temperature, :func:`relax`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
+from spinloom.progress import progress
+from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.sweep_numba import Program
+
+COUPLINGS = 1e6
+"""Largest |D|/J, |B|/J, |K|/J in float32 sweeps: beyond, the exchange drowns in rounding."""
+
+TEMPERATURES = (1e-9, 1e9)
+"""Range of T/J in float32 sweeps."""
+
+
+def anneal(
+    H: Hamiltonian,
+    size: int | tuple[int, int] | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    start: Any = None,
+    schedule: Schedule = DEFAULT_SCHEDULE,
+    first: int = 0,
+    threads: int | None = None,
+    device: str = "cpu",
+    show: bool = False,
+) -> Tensor:
+    """Spin textures (samples, 3, H, W), float32, after ``schedule``, from random or from given spins.
+
+    Texture k of the answer has index ``first`` + k; its bits depend on (seed, index, H, size, schedule) and, if
+    given, its start alone: not on the batch, the number of threads or the machine's register width.
+    ``start`` (n, 3, H, W) goes on from n textures, (3, H, W) from ``samples`` copies of one. Give it another
+    ``seed`` than the run that made it, or the same random numbers come again.
+
+    Raises:
+        BadInput: a side is odd or under 4; a count, the seed, the start or the schedule is out of range.
+    """
+    H, schedule = _checked(H, schedule)
+    spins = None if start is None else _checked_start(start)
+    if spins is None:
+        if size is None:
+            raise BadInput("size=None: give a size, e.g. size=128, or start spins")
+        sides = as_size(size)
+    else:
+        sides = (spins.shape[-2], spins.shape[-1])
+        if size is not None and as_size(size) != sides:
+            raise BadInput(f"size={size}: the start is {sides[0]} × {sides[1]}; leave size out or make them agree")
+    if sides[0] * sides[1] > 2**31:
+        raise BadInput(f"size={sides}: over 2³¹ sites; the random counter ends there, use fewer")
+    many = _count(samples, spins)
+    for name, value, end in (("seed", seed, 2**64), ("first", first, 2**64 - many)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value < end:
+            raise BadInput(f"{name}={value}: must be a whole number from 0 to {end - 1}; use e.g. {name}=0")
+    workers = _threads(threads, many)
+    if device != "cpu":
+        raise BadInput(f"device={device!r}: only the CPU sweep is there; use device='cpu'")
+
+    out = torch.empty(many, 3, *sides)
+    result = out.numpy()
+    program = Program(H, schedule)
+
+    def one(k: int, go_on: Callable[[], bool]) -> bool:
+        begin = None if spins is None else spins[k if spins.ndim == 4 and len(spins) > 1 else 0]
+        return program.run(begin, result[k], int(seed), int(first) + k, go_on)
+
+    _over_textures(one, many, workers, "annealing", show)
+    return out
+
+
+def relax(spins: Any, H: Hamiltonian, sweeps: int = 20, threads: int | None = None) -> Tensor:
+    """Zero-temperature alignment of spins (…, 3, H, W), float32: every sweep lowers the energy or keeps it.
+
+    The input is untouched; no randomness is involved.
+
+    Raises:
+        BadInput: spins that are not finite unit vectors, a side that is odd or under 4, or a negative count.
+    """
+    if not isinstance(sweeps, int) or isinstance(sweeps, bool) or sweeps < 0:
+        raise BadInput(f"sweeps={sweeps}: need a whole number of sweeps, 0 or more; use e.g. sweeps=20")
+    tensor = as_spins(spins)
+    flat = tensor.detach().reshape(-1, *tensor.shape[-3:])
+    if not len(flat):
+        return tensor.detach().float().clone()
+    given = _checked_start(flat)
+    if sweeps == 0:
+        return tensor.detach().float().clone()
+    H, schedule = _checked(H, Schedule.relaxation(sweeps))
+    out = torch.empty(given.shape)
+    result = out.numpy()
+    program = Program(H, schedule)
+
+    def one(k: int, go_on: Callable[[], bool]) -> bool:
+        return program.run(given[k], result[k], 0, 0, go_on)
+
+    _over_textures(one, len(given), _threads(threads, len(given)), "relaxing", False)
+    return out.reshape(tensor.shape).to(tensor.device)
+
+
+def available_threads() -> int:
+    """Cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _over_textures(
+    one: Callable[[int, Callable[[], bool]], bool], many: int, workers: int, what: str, show: bool
+) -> None:
+    """``one(k, go_on)`` for all k on ``workers`` threads; an interrupt stops each within a fraction of a second."""
+    stop = threading.Event()
+
+    def go_on() -> bool:
+        return not stop.is_set()
+
+    with progress(what, many, "textures", show) as advance, ThreadPoolExecutor(workers) as pool:
+        turn = iter(range(many))  # handed out one by one: no queue of 40,000 futures to cancel
+        lock = threading.Lock()
+
+        def work() -> None:
+            while go_on():
+                with lock:
+                    k = next(turn, None)
+                if k is None:
+                    return
+                if one(k, go_on):
+                    advance(1)
+
+        jobs = [pool.submit(work) for _ in range(workers)]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _checked(H: Hamiltonian, schedule: Schedule) -> tuple[Hamiltonian, Schedule]:
+    if not isinstance(H, Hamiltonian):
+        raise BadInput(f"H={H!r}: need a Hamiltonian, e.g. Hamiltonian(J=1, D=0.3)")
+    if not isinstance(schedule, Schedule):
+        raise BadInput(f"schedule={schedule!r}: need a Schedule, e.g. Schedule.geometric(1, 0.01, steps=200)")
+    for name in ("D", "B", "K"):
+        if abs(getattr(H, name)) > COUPLINGS * H.J:
+            raise BadInput(f"{name}={getattr(H, name)}: over {COUPLINGS:g} J, float32 sweeps lose J; use less or raise J")
+    low, high = (bound * H.J for bound in TEMPERATURES)
+    for step in schedule.steps:
+        if step.temperature is not None and not low <= step.temperature <= high:
+            raise BadInput(f"temperature={step.temperature}: float32 sweeps take {low:g} to {high:g} at J={H.J}; change it")
+        if step.field is not None and abs(step.field) > COUPLINGS * H.J:
+            raise BadInput(f"field={step.field}: over {COUPLINGS:g} J, float32 sweeps lose J; use less")
+    return H, schedule
+
+
+def _checked_start(start: Any) -> np.ndarray:
+    """The start as a float32 array, (3, H, W) or (n, 3, H, W); a view where it is one already."""
+    tensor = as_spins(start).detach()
+    if tensor.ndim not in (3, 4) or not tensor.numel():
+        raise BadInput(f"start of shape {tuple(tensor.shape)}: need (3, H, W) or (n, 3, H, W), n ≥ 1")
+    as_size((tensor.shape[-2], tensor.shape[-1]))
+    array = tensor.to("cpu", torch.float32).numpy()
+    for number, texture in enumerate(array.reshape(-1, *array.shape[-3:])):
+        length = np.einsum("chw,chw->hw", texture, texture)
+        if not np.abs(length - 1).max() < 1e-3:  # not (…) so that NaN is caught too
+            raise BadInput(f"start texture {number}: not unit vectors (|S|² from {length.min():.4g} to {length.max():.4g}); normalise them")
+    return array
+
+
+def _count(samples: int | None, spins: np.ndarray | None) -> int:
+    given = len(spins) if spins is not None and spins.ndim == 4 else None
+    if samples is None:
+        return given or 1
+    if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 1:
+        raise BadInput(f"samples={samples}: need a whole number of textures, at least 1; use e.g. samples=64")
+    if given is not None and samples != given:
+        raise BadInput(f"samples={samples}: the start holds {given} textures; leave samples out or make them agree")
+    return int(samples)
+
+
+def _threads(threads: int | None, many: int) -> int:
+    if threads is None:
+        threads = available_threads()
+    elif not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise BadInput(f"threads={threads}: need a whole number of threads, at least 1; use e.g. threads=2")
+    return min(threads, many)

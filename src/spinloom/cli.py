@@ -1,0 +1,70 @@
+"""The command line: picks a command and turns what goes wrong into one line and an exit code.
+
+The commands themselves stand in ``commands.py``, which is imported when one of them is called: help and
+mistyped commands need no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
+
+from spinloom.version import __version__
+from spinloom.errors import BadInput
+
+COMMANDS = {
+    "simulate": "Anneal a data set of textures (resumes).",
+    "train": "Train a VAE, GAN or hybrid on a data set (resumes).",
+    "sample": "Draw textures from a trained generator.",
+    "measure": "Energy, nodal points, charge, M_z and coverage of data sets, as a table.",
+    "run": "The whole pipeline: anneal, train, sample, measure, draw (resumes).",
+    "verify": "Check a data set's checksums; --repair makes damaged shards again.",
+    "bench": "Time the package against yardsticks.",
+}
+
+app = App(
+    name="spinloom",
+    version=__version__,
+    help="Weave magnetic textures: anneal, learn, generate and judge topological spin structures.",
+    default_parameter=Parameter(name_transform=lambda name: name.replace("_", "-")),
+    result_action="return_value",
+)
+for name, summary in COMMANDS.items():
+    app.command(f"spinloom.commands:{name}", name=name, help=summary)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(help="TOML file with options; the command line wins.")] = None,
+) -> int | None:
+    if config is not None:
+        if not config.is_file():
+            raise BadInput(f"--config {config}: no such file; check the path")
+        app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
+    return app(tokens, exit_on_error=False, print_error=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 stopped by what the work met, 2 bad input, 130 interrupted."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app.meta(tokens, exit_on_error=False, print_error=False) or 0
+    except (BadInput, CycloptsError) as error:
+        line = " ".join(str(error).split())
+        print(f"spinloom: {line}", file=sys.stderr)
+        code = 2
+    except FloatingPointError as error:
+        print(f"spinloom: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt as error:
+        print(f"spinloom: {error or 'stopped; the same command goes on from here'}", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,354 @@
+"""The commands, a function each: read the options, call the package, print what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import docstring_parser
+from cyclopts import Parameter, validators
+from rich.console import Console
+from rich.table import Table as Grid
+
+from spinloom import presets
+from spinloom.dataset import Dataset, open_dataset, repair_dataset, verify_dataset, write_dataset
+from spinloom.dataset import simulate as simulate_dataset
+from spinloom.errors import BadInput
+from spinloom.files import read_json
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.networks import NetworkConfig
+from spinloom.pipeline import PipelineConfig, run_pipeline
+from spinloom.run import load
+from spinloom.sample import DDLS
+from spinloom.sample import sample as sample_run
+from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.train import TrainingConfig
+from spinloom.train import train as train_run
+
+
+def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str = "") -> type:
+    """A twin of a config class in which every field is optional: what a user may override, None = left alone.
+
+    ``without`` names, for every nested class, fields that are set elsewhere.
+    """
+    hints = get_type_hints(config)
+    help_of = {p.arg_name: p.description for p in docstring_parser.parse(config.__doc__ or "").params}
+    for names in list(help_of):  # "beta, gamma: the weights" documents both
+        for name in names.split(","):
+            help_of[name.strip()] = help_of[names]
+    options = []
+    for item in fields(config):
+        if item.name in without.get(config.__name__, ()):
+            continue
+        kind = hints[item.name]
+        if is_dataclass(kind):
+            kind = _changes(kind, without)  # type: ignore[arg-type]
+        elif item.name == "size":
+            kind = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
+        text = " ".join((help_of.get(item.name) or "").split())
+        options.append((item.name, Annotated[kind | None, Parameter(help=text)], field(default=None)))
+    twin = make_dataclass(f"{config.__name__}Changes", options, frozen=True)
+    twin.__module__ = __name__  # else the parser takes it for a type of the standard library
+    return twin
+
+
+_PipelineChanges = _changes(
+    PipelineConfig, {"NetworkConfig": ("size",), "TrainingConfig": ("objective", "seed")}
+)
+_TrainingChanges = _changes(TrainingConfig, {"TrainingConfig": ("objective",)})
+_NetworkChanges = _changes(NetworkConfig, {"NetworkConfig": ("size",)})
+
+Quiet = Annotated[bool, Parameter(name="--quiet", negative=(), help="No progress bars.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, nothing else, on standard output.")]
+Size = Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Lattice sides: one number, or H W.")]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def _sides(size: tuple[int, ...]) -> tuple[int, int]:
+    sides = tuple(size) * (2 if len(size) == 1 else 1)
+    if len(sides) != 2:
+        raise BadInput(f"size={size}: give one side or two, H W")
+    return sides[0], sides[1]
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1))
+
+
+def simulate(
+    out: Path,
+    /,
+    *,
+    samples: Annotated[int, Parameter(help="How many textures.")] = 1000,
+    size: Size = (128,),
+    J: Annotated[float, Parameter(help="Exchange; the unit of energy.")] = 1.0,
+    D: Annotated[float, Parameter(help="Dzyaloshinskii–Moriya interaction.")] = 0.3,
+    dmi: Annotated[Literal["interfacial", "bulk"], Parameter(help="Néel or Bloch walls.")] = "interfacial",
+    B: Annotated[float, Parameter(help="Field along z.")] = 0.0,
+    K: Annotated[float, Parameter(help="Easy axis along z (negative: easy plane).")] = 0.0,
+    schedule: Annotated[Path | None, Parameter(help="JSON file of a Schedule; default: the calibrated one.")] = None,
+    seed: Annotated[int, Parameter(help="Texture k is a function of (seed, k).")] = 0,
+    shard_size: Annotated[int, Parameter(help="Textures a file.")] = 500,
+    shard: Annotated[str | None, Parameter(help="i/N: make every N-th shard from the i-th (from 0) only.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the sweeps run.")] = "cpu",
+    threads: Annotated[int | None, Parameter(help="Default: all cores.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Anneal a data set of textures; the same command again resumes.
+
+    Parameters
+    ----------
+    out
+        Folder of the data set to make.
+    """
+    H = Hamiltonian(J, D, dmi, B, K)
+    plan = DEFAULT_SCHEDULE if schedule is None else Schedule.from_dict(read_json(schedule))
+    part = None
+    if shard is not None:
+        try:
+            part = (int(shard.split("/")[0]), int(shard.split("/")[1]))
+        except (ValueError, IndexError) as error:
+            raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
+    settings: dict[str, Any] = {"schedule": plan, "shard_size": shard_size, "threads": threads, "device": device}
+    sides = _sides(size)
+    show = not (quiet or as_json)
+    if part is None:
+        data: Dataset | None = simulate_dataset(out, H, sides, samples, seed, show=show, **settings)
+    else:
+        data = simulate_dataset(out, H, sides, samples, seed, show=show, shard=part, **settings)
+    if data is None:
+        print(f"{out}: shard {shard} is there; others are still missing", file=sys.stderr)
+    elif as_json:
+        _print_json({"path": str(out), **data.info})
+    else:
+        found = data.info["statistics"]
+        print(f"{out}: {len(data)} textures, {_statistics(found)}")
+
+
+def _statistics(found: Mapping[str, Any]) -> str:
+    names = {"energy_excess": "ε", "mz": "M_z"}
+    return ", ".join(
+        f"{names.get(name, name)} = {value['mean']:.5f} ± {value['std']:.5f}"
+        for name, value in found.items()
+        if isinstance(value, Mapping) and "mean" in value
+    )
+
+
+def train(
+    data: Path,
+    out: Path,
+    /,
+    *,
+    objective: Annotated[Literal["hybrid", "vae", "gan"], Parameter(help="Eq. (3), (1) or (2).")] = "hybrid",
+    preset: Annotated[str, Parameter(help="A row of the trainings' table: paper, lean, quick.")] = "paper",
+    changes: Annotated[_TrainingChanges, Parameter(name="*")] = _TrainingChanges(),  # noqa: B008
+    networks: Annotated[_NetworkChanges, Parameter(name="networks")] = _NetworkChanges(),  # noqa: B008
+    device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a VAE, GAN or hybrid on a data set; the same command again resumes.
+
+    Parameters
+    ----------
+    data
+        Folder of a data set.
+    out
+        Folder of the run to make.
+    """
+    recipe = presets.pick(presets.TRAININGS, preset)
+    training = replace(presets.overridden(recipe.training, changes), objective=objective)
+    shapes = presets.overridden(recipe.networks, networks)
+    textures = open_dataset(data)
+    run = train_run(textures, out, replace(shapes, size=textures.size), training, not (quiet or as_json), device)
+    if as_json:
+        _print_json({"path": str(run.path), "step": run.step, "objective": run.objective})
+    else:
+        print(f"{out}: {run.objective} of {run.step} steps; draw from it with `spinloom sample {out} OUT -n 1000`")
+
+
+def sample(
+    run: Path,
+    out: Path,
+    /,
+    *,
+    number: Annotated[Count, Parameter(name=("-n", "--number"), help="How many textures.")] = 1000,
+    method: Annotated[Literal["prior", "ddls"], Parameter(help="z from the prior, or driven from there.")] = "prior",
+    rule: Annotated[Literal["ascent", "langevin"], Parameter(help="How the discriminator drives.")] = "ascent",
+    steps: Annotated[int, Parameter(help="Updates of a code.")] = DDLS.steps,
+    step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
+    relax: Annotated[int, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
+    seed: Annotated[int, Parameter(help="Texture k is a function of (seed, k).")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw textures from a trained generator into a data set.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    out
+        Folder of the data set to make.
+    """
+    if out.exists():
+        raise BadInput(f"{out}: exists; nothing is overwritten, use another folder")
+    trained = load(run)
+    show = not (quiet or as_json)
+    spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show)
+    origin: dict[str, Any] = {"source": trained.objective, "step": trained.step, "method": method}
+    if method == "ddls":
+        origin["ddls"] = {"rule": rule, "steps": steps, "step_size": step_size}
+    origin |= {"relax": relax, "seed": seed}
+    data = write_dataset(out, spins, hamiltonian=trained.hamiltonian, origin=origin)
+    if as_json:
+        _print_json({"path": str(out), **data.info})
+    else:
+        print(f"{out}: {len(data)} textures, {_statistics(data.info['statistics'])}")
+
+
+def measure(
+    *out: Path,
+    reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
+    limit: Annotated[int, Parameter(help="Textures used of each, from the front.")] = 10_000,
+    seed: Annotated[int, Parameter(help="Of the coverage's splits.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Energy, nodal points, charge, M_z and coverage of data sets, as a table.
+
+    Parameters
+    ----------
+    out
+        Folders of data sets.
+    """
+    from spinloom.coverage import CoverageReference
+    from spinloom.measure import measure as measure_spins
+
+    if not out:
+        raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
+    sets = {str(path): open_dataset(path) for path in out}
+    judges = {}
+    if reference is not None:
+        real = open_dataset(reference)
+        for name, data in sets.items():
+            if data.size != real.size:
+                raise BadInput(f"{name}: lattice {data.size}, but the reference's is {real.size}; give one of that size")
+        judges = {
+            space: CoverageReference(real[:limit], space, real.hamiltonian, seed=seed) for space in ("features", "spins")
+        }
+    rows = []
+    for name, data in sets.items():
+        spins = data[:limit]
+        found = {space: judge(spins).as_dict() for space, judge in judges.items()}
+        table = measure_spins(spins, data.hamiltonian)
+        rows.append({"name": name, "samples": len(spins), "measures": table.summary(), "coverage": found or None})
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table of `measure` and `run` on a terminal."""
+    grid = Grid(show_lines=False)
+    heads = ["", "n", "ε", "M_z std", "nodal points", "bonds > 90°", "|Q| std", "coverage", "(spins)"]
+    for head in heads:
+        grid.add_column(head, justify="left" if not head else "right")
+    for row in rows:
+        found = row["measures"]
+        cells = [row["name"], str(row["samples"])]
+        energy = found.get("energy_excess")
+        cells.append(f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H")
+        cells.append(f"{found['mz']['std']:.4f}")
+        cells.append(f"{found['nodal_points']['mean']:.3f}")
+        cells.append(f"{100 * found['bond_share_90']['mean']:.3f} %")
+        cells.append(f"{found['charge']['std']:.2f}")
+        for space in ("features", "spins"):
+            coverage = (row["coverage"] or {}).get(space)
+            mark = "" if coverage is None or coverage["informative"] else "*"
+            cells.append("" if coverage is None else f"{coverage['coverage']:.3f}{mark}")
+        grid.add_row(*cells)
+    Console().print(grid)
+    if any("*" in str(c) for column in grid.columns[-2:] for c in column.cells):
+        print("* a control comes within 0.1 of data against data: this space is not informative")
+
+
+def run(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help="A row of the pipelines' table: quick, paper.")] = "quick",
+    changes: Annotated[_PipelineChanges, Parameter(name="*")] = _PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline: anneal, train VAE, GAN and hybrid, sample, measure, draw; the same command resumes.
+
+    Parameters
+    ----------
+    out
+        Folder for data, runs, samples, pictures, results.json and report.html.
+    """
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    notes = presets.NOTES.get(preset, ())
+    results = run_pipeline(out, config, preset, notes, not (quiet or as_json), say)
+    if as_json:
+        _print_json(results)
+    else:
+        _print_rows(results["rows"])
+        print(f"pictures and the whole table: {out / 'report.html'}")
+
+
+def verify(
+    data: Path,
+    /,
+    *,
+    repair: Annotated[bool, Parameter(negative=(), help="Make damaged shards again (annealed sets).")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Check every shard of a data set against its checksum; exit code 1 if one is damaged.
+
+    Parameters
+    ----------
+    data
+        Folder of a data set.
+    """
+    if repair:
+        made = repair_dataset(data, show=not quiet)
+        print(f"{data}: made again: {', '.join(made)}" if made else f"{data}: all shards are whole")
+        return 0
+    bad = verify_dataset(data, show=not quiet)
+    for name in bad:
+        print(f"{data}/{name}: damaged; `spinloom verify {data} --repair` makes it again")
+    if not bad:
+        print(f"{data}: all shards are whole")
+    return 1 if bad else 0
+
+
+def bench(
+    what: Literal["anneal"],
+    /,
+    *,
+    yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time the package, as ratios measured in one run.
+
+    Parameters
+    ----------
+    what
+        anneal: the sweeps and the default schedule.
+    """
+    from spinloom.bench import bench_anneal, print_anneal
+
+    found = bench_anneal(yardstick=yardstick)
+    if as_json:
+        _print_json(found)
+    else:
+        print_anneal(found)

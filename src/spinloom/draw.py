@@ -1,0 +1,654 @@
+"""Spins as colours, panels and charts: functions that take data and give axes or figures, and never save.
+
+Figures are made for print: 3.4 or 7 inches wide, letters of at least 7 points, the Okabe–Ito palette, cividis
+for energies. They use matplotlib's object interface alone, so they work without a screen and in any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import PowerNorm, to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian, as_spins
+from spinloom.topology import nodal_centres
+
+Number = float | int
+
+COLUMN, PAGE = 3.4, 7.0
+"""Widths of a journal's column and page in inches."""
+
+COLOURS = {
+    "data": "#000000",
+    "random": "#7f7f7f",
+    "untrained": "#cc79a7",
+    "vae": "#e69f00",
+    "gan": "#0072b2",
+    "hybrid": "#009e73",
+}
+"""Where a texture comes from → its colour (Okabe & Ito, safe for colour-blind readers)."""
+
+MARKERS = {"data": "*", "random": "^", "prior": "o", "ddls": "D"}
+"""How it was sampled → its marker."""
+
+UNTRAINED = ("random", "untrained")
+"""Sources whose energies may lie anywhere, so that they do not set an axis."""
+
+DASHES = ((0, (1, 1.5)), (0, (5, 2)), (0, (5, 2, 1, 2)))
+OTHER_COLOURS = ("#d55e00", "#56b4e9", "#f0e442")
+ENERGY_COLOURS = "cividis"
+NAMES = {"vae": "VAE", "gan": "GAN", "ddls": "DDLS"}
+RED = "#e8000b"
+
+EPSILON = "energy per site above the ferromagnet, ε (J)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison: textures of one origin, and what was measured on them.
+
+    ``measures`` holds one array a quantity, one entry a texture (the columns of a
+    :class:`spinloom.measure.Table`); ``coverage`` one number a space. Rows that differ in ``trial`` alone
+    are independent trainings.
+    """
+
+    name: str
+    source: str
+    method: str
+    relax: int = 0
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Number] = field(default_factory=dict)
+    trial: int = 0
+
+    @property
+    def colour(self) -> str:
+        return _colour(self.source)
+
+    @property
+    def ink(self) -> str:
+        """The colour darkened to be read as letters on white."""
+        red, green, blue = to_rgb(self.colour)
+        return to_hex((0.72 * red, 0.72 * green, 0.72 * blue))
+
+    @property
+    def marker(self) -> str:
+        return MARKERS.get(self.method, "s")
+
+    def values(self, name: str) -> np.ndarray:
+        """The finite entries of one measure, empty where it was not taken."""
+        if name not in self.measures:
+            return np.empty(0)
+        values = np.atleast_1d(np.asarray(self.measures[name], dtype=np.float64))
+        return values[np.isfinite(values)]
+
+
+# spins
+
+
+def spin_colours(spins: Any) -> np.ndarray:
+    r"""RGB colours (…, H, W, 3) in [0, 1] of spins as mumax³ draws them: white is up, black is down.
+
+    .. math::
+        \text{hue} = \mathrm{atan2}(S_y, S_x), \quad \text{lightness} = (1 + S_z)/2, \quad
+        \text{saturation} = \min(|S|, 1),
+
+    so that the colour's strength is (1 − |S_z|)·|S|: +x is red, +y yellow-green, −x cyan, −y violet.
+
+    Raises:
+        BadInput: the shape is not (…, 3, H, W).
+    """
+    x, y, z = as_spins(spins).detach().double().cpu().unbind(-3)
+    sixths = torch.atan2(y, x) / (torch.pi / 3) % 6
+    lightness = ((1 + z) / 2).clamp(0, 1)
+    strength = (x * x + y * y + z * z).sqrt().clamp(max=1) * torch.minimum(lightness, 1 - lightness)
+    # each of the three colours follows the same trapezium of the hue, a third of a turn apart
+    colours = []
+    for shift in (0, 2, 4):
+        away = (sixths - shift + 3) % 6 - 3
+        colours.append(lightness + strength * (2 - away.abs()).clamp(0, 1).mul(2).sub(1))
+    return torch.stack(colours, -1).clamp(0, 1).numpy()
+
+
+def draw_texture(
+    ax: Axes, spins: Any, circles: Any = None, radius: Number | None = None, interpolation: str = "nearest"
+) -> AxesImage:
+    """Draw one texture (3, H, W) in :func:`spin_colours`, +x to the right and +y up, with red circles.
+
+    ``circles`` are (row, column) centres (n, 2), as :func:`spinloom.topology.nodal_centres` gives them;
+    ``radius`` is in sites. A circle across the boundary is drawn whole, its two parts at opposite edges.
+
+    Raises:
+        BadInput: there is more than one texture.
+    """
+    spins = as_spins(spins)
+    if spins.ndim != 3:
+        raise BadInput(f"spins of shape {tuple(spins.shape)}: one axes draws one (3, H, W); index the batch")
+    return _draw_map(ax, spin_colours(spins), circles, radius, interpolation=interpolation)
+
+
+def draw_energy(
+    ax: Axes, density: Any, limits: tuple[float, float], circles: Any = None, radius: Number | None = None
+) -> AxesImage:
+    """Draw one energy density map (H, W), in J, between ``limits``; circles as in :func:`draw_texture`.
+
+    The scale goes with the square root, so that both a labyrinth's ripple and the peak of a nodal point show.
+    """
+    density = torch.as_tensor(density).detach().cpu().numpy()
+    return _draw_map(ax, density, circles, radius, cmap=ENERGY_COLOURS, norm=PowerNorm(0.5, *limits))
+
+
+def _draw_map(ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None, **kwargs: Any) -> AxesImage:
+    height, width = pixels.shape[:2]
+    image = ax.imshow(pixels, origin="lower", aspect="equal", **{"interpolation": "nearest", **kwargs})
+    ax.xaxis.set_major_locator(NullLocator())
+    ax.yaxis.set_major_locator(NullLocator())
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if circles is None or len(circles) == 0:
+        return image
+    # in a crowd, circles that neither cover each other nor what they mark
+    crowd = 0.4 * (height * width / len(circles)) ** 0.5
+    radius = max(1.0, min(max(2.0, 0.045 * max(height, width)), crowd)) if radius is None else radius
+    offsets = _wrapped(np.asarray(circles, dtype=np.float64), (height, width), radius)
+    drawn = EllipseCollection(
+        [2 * radius], [2 * radius], [0], units="xy", offsets=offsets[:, ::-1], offset_transform=ax.transData
+    )
+    drawn.set(
+        facecolor="none", edgecolor=RED, linewidth=0.8 if len(circles) < 50 else 0.5, gid="nodal points"
+    )
+    if len(circles) < 50:
+        drawn.set_path_effects([patheffects.withStroke(linewidth=1.7, foreground="white")])
+    ax.add_collection(drawn, autolim=False)
+    return image
+
+
+def _wrapped(centres: np.ndarray, size: tuple[int, int], radius: Number) -> np.ndarray:
+    """The centres, put into [−½, H − ½) × [−½, W − ½), and every image whose circle reaches into it."""
+    box = np.array(size)
+    centres = (centres + 0.5) % box - 0.5
+    images = np.concatenate([centres + box * (up, right) for up in (0, -1, 1) for right in (0, -1, 1)])
+    nearest = np.clip(images, -0.5, box - 0.5)
+    return images[((images - nearest) ** 2).sum(1) < radius**2]
+
+
+def colour_wheel(ax: Axes, labels: bool = True, fontsize: Number = 7) -> AxesImage:
+    """Draw the sphere of spin directions as a disc: the angle is the in-plane direction, the radius the polar
+    angle, from up (white) at the centre through in-plane (full colour) to down (black) at the rim."""
+    pixels = 400
+    axis = (np.arange(pixels) + 0.5) / pixels * 2 - 1
+    x, y = np.meshgrid(axis, axis)
+    radius = np.hypot(x, y)
+    polar, azimuth = np.pi * np.minimum(radius, 1), np.arctan2(y, x)
+    colours = spin_colours(
+        np.stack((np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)))
+    )
+    alpha = np.clip((1 - radius) * pixels / 2 + 0.5, 0, 1)
+    image = ax.imshow(np.dstack((colours, alpha)), origin="lower", extent=(-1, 1, -1, 1))
+    ax.axis("off")
+    if labels:
+        ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5))
+        for x, y, label in ((1.25, 0, "+x"), (0, 1.25, "+y"), (-1.28, 0, "−x"), (0, -1.25, "−y")):
+            ax.text(x, y, label, ha="center", va="center", fontsize=fontsize)
+        ax.text(0, 0, "+z", ha="center", va="center", fontsize=fontsize)
+        ax.text(0, -0.83, "−z", ha="center", va="center", fontsize=fontsize, color="white")
+    return image
+
+
+def energy_limits(densities: Iterable[Any]) -> tuple[float, float]:
+    """One colour scale for several energy density maps: from the 0.2nd to the 99.8th percentile."""
+    pooled = np.concatenate([np.ravel(torch.as_tensor(map_).detach().cpu().numpy()) for map_ in densities])
+    low, high = (float(value) for value in np.quantile(pooled, (0.002, 0.998)))
+    return (low, high) if high > low else (low, low + 1e-3)
+
+
+def texture_panel(
+    rows: Mapping[str, Any],
+    hamiltonian: Hamiltonian,
+    angle: Number = 90,
+    colours: Mapping[str, str] | None = None,
+    width: Number = PAGE,
+) -> Figure:
+    """Textures above their energy density maps, a block a row, nodal points circled: the paper's Fig. 2a–d.
+
+    ``rows`` maps a label to textures (n, 3, H, W), all of one lattice. Above each texture stand its ε and the
+    number of its nodal points; all maps share one colour scale.
+
+    Raises:
+        BadInput: no rows, or textures of several lattices.
+    """
+    spins = {name: as_spins(value).detach().cpu() for name, value in rows.items()}
+    sizes = {tuple(value.shape[-2:]) for value in spins.values()}
+    if len(sizes) != 1:
+        raise BadInput(f"rows of lattices {sorted(sizes)}: a panel compares textures of one; give one size")
+    sites_up, sites_right = sizes.pop()
+    columns = max(len(value) for value in spins.values())
+    constant = 2 * hamiltonian.J + abs(hamiltonian.B) + max(hamiltonian.K, 0.0)
+    maps = {name: hamiltonian.energy_density(value) + constant for name, value in spins.items()}
+    limits = energy_limits(maps.values())
+
+    left, right, gap, head, foot = 0.26, 1.04, 0.05, 0.2, 0.1
+    side = (width - left - right - gap * (columns - 1)) / columns
+    tall = side * sites_up / sites_right
+    block = head + 2 * tall + gap + foot
+    height = max(block * len(spins), 2.9)
+    figure = _figure(width, height)
+
+    top = height
+    image = None
+    for name, textures in spins.items():
+        colour = (colours or {}).get(name, "black")
+        middle = (top - head - tall - gap / 2) / height
+        style = {"fontsize": 8, "fontweight": "bold", "color": colour}
+        figure.text(0.11 / width, middle, name, rotation=90, ha="center", va="center", **style)
+        for column, (texture, density, centres) in enumerate(
+            zip(textures, maps[name], nodal_centres(textures, angle), strict=True)
+        ):
+            x = left + column * (side + gap)
+            upper = _axes_at(figure, (x, top - head - tall, side, tall))
+            draw_texture(upper, texture, centres)
+            upper.set_title(f"ε = {_number(float(density.mean()), 4)}", loc="left", fontsize=7, pad=2)
+            found = RED if len(centres) else "0.45"
+            upper.set_title(f"{len(centres)} ○", loc="right", fontsize=7, pad=2, color=found)
+            lower = _axes_at(figure, (x, top - head - 2 * tall - gap, side, tall))
+            image = draw_energy(lower, density, limits, centres)
+        top -= block
+
+    assert image is not None
+    edge, below = width - right, height - head - 1.2
+    colour_wheel(_axes_at(figure, (edge + 0.07, height - head - 0.96, 0.96, 0.96)))
+    tall = min(1.9, below - 0.1)
+    _colour_bar(figure, image, _axes_at(figure, (edge + 0.14, below - tall, 0.11, tall)))
+    return figure
+
+
+def _colour_bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
+    bar = figure.colorbar(image, cax=ax, extend="both", extendfrac=0.04)
+    bar.set_label("local ε (J per site)", fontsize=7)
+    bar.ax.tick_params(labelsize=7, length=2, width=0.6, pad=2)
+    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+
+
+def hero(spins: Any, width: Number = 12.0) -> Figure:
+    """A banner: textures (n, 3, H, W) side by side, and the colour wheel."""
+    spins = as_spins(spins)
+    gap, wheel = 0.08, 1.7
+    side = (width - wheel - gap * len(spins)) / len(spins)
+    tall = side * spins.shape[-2] / spins.shape[-1]
+    height = max(tall, wheel)
+    figure = _figure(width, height)
+    for column, texture in enumerate(spins):
+        ax = _axes_at(figure, (column * (side + gap), (height - tall) / 2, side, tall))
+        draw_texture(ax, texture, interpolation="bicubic")
+    colour_wheel(_axes_at(figure, (width - wheel, (height - wheel) / 2, wheel, wheel)), fontsize=10)
+    return figure
+
+
+# charts
+
+
+def coverage_energy_scatter(
+    ax: Axes,
+    rows: Sequence[Row],
+    space: str = "features",
+    controls: Mapping[str, Number] | None = None,
+    informative: bool = True,
+    error_bars: bool = False,
+) -> Axes:
+    """Coverage of the data against mean ε, a marker a row (the paper's Fig. 2e): best at upper left.
+
+    Relaxed rows are hollow and joined to what they were relaxed from. The data's row, whose coverage is data
+    against data, is the star; ``controls`` are level lines. ``error_bars`` shows the standard deviation of ε
+    over the textures. Rows without an energy or a coverage are left out; what was never trained may lie far
+    off to the right and then sits at the edge, its value above the axes.
+    """
+    drawn = [row for row in rows if len(row.values("energy_excess")) and space in row.coverage]
+    energy = [float(row.values("energy_excess").mean()) for row in drawn]
+    anchors = [x for row, x in zip(drawn, energy, strict=True) if row.source not in UNTRAINED] or energy
+    low, high = _range_of(anchors, margin=0.12)
+    edge = low + 0.955 * (high - low)
+    place = [
+        (x if x <= high else edge, float(row.coverage[space])) for row, x in zip(drawn, energy, strict=True)
+    ]
+
+    unrelaxed = {
+        (row.source, row.method, row.trial): spot
+        for row, spot in zip(drawn, place, strict=True)
+        if not row.relax
+    }
+    for row, x_true, (x, y) in zip(drawn, energy, place, strict=True):
+        twin = unrelaxed.get((row.source, row.method, row.trial)) if row.relax else None
+        if twin is not None:
+            ax.plot([twin[0], x], [twin[1], y], color=row.colour, lw=0.7, alpha=0.8, zorder=2, gid="twin")
+        if error_bars and x_true <= high:
+            ax.errorbar(x, y, xerr=row.values("energy_excess").std(), color=row.colour, lw=0.7, zorder=2)
+        if row.source == "data":
+            look = {"ms": 10, "mec": "white", "mew": 0.6, "mfc": row.colour, "zorder": 4}
+        else:
+            look = {**_dot(row), "zorder": 3}
+        ax.plot(x, y, marker=row.marker, ls="none", clip_on=False, gid=row.name, **look)
+    far = [f"{row.name} ε = {_number(x, 2)}" for row, x in zip(drawn, energy, strict=True) if x > high]
+    if far:
+        ax.set_title("off scale → " + ", ".join(far), loc="right", fontsize=7, color="0.35", pad=4)
+    for (name, value), dashes in zip((controls or {}).items(), DASHES, strict=False):
+        ax.axhline(value, color="0.45", lw=0.9, ls=dashes, zorder=1, gid=f"control {name}")
+    if not informative:
+        note = "this space is not informative:\na control comes close to\ndata against data"
+        box = {"facecolor": "white", "edgecolor": "0.7", "lw": 0.6, "pad": 3}
+        middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.4, note, fontsize=7, style="italic", color="0.35", bbox=box, zorder=1.5, **middle)
+    _tidy(ax)
+    ax.set(xlim=(low, high), ylim=(-0.03, 1.03))
+    ax.set_xlabel(EPSILON, fontsize=8)
+    ax.set_ylabel(f"coverage ({space})", fontsize=8)
+    return ax
+
+
+def row_legend(figure: Figure, rows: Sequence[Row], controls: Iterable[str] = (), columns: int = 4) -> None:
+    """The legend of :func:`coverage_energy_scatter` below ``figure``: colours, markers, what hollow means."""
+    handles = []
+    for source in dict.fromkeys(row.source for row in rows if row.source != "data"):
+        first = next(row for row in rows if row.source == source)
+        marker = first.marker if source == "random" else "o"
+        handles.append(_handle(_title(source), color=first.colour, marker=marker))
+    for method in dict.fromkeys(row.method for row in rows if row.method not in ("data", "random")):
+        label = "from the prior" if method == "prior" else _title(method)
+        handles.append(_handle(label, color="0.4", marker=MARKERS.get(method, "s")))
+    sweeps = sorted({row.relax for row in rows if row.relax})
+    if sweeps:
+        label = f"relaxed {', '.join(map(str, sweeps))} sweeps"
+        handles.append(_handle(label, color="0.4", marker="o", mfc="white", mew=1.1))
+    if any(row.source == "data" for row in rows):
+        handles.append(_handle("data against data", color="black", marker="*", ms=8))
+    for name, dashes in zip(controls, DASHES, strict=False):
+        handles.append(_handle(f"control: {name}", color="0.45", ls=dashes, lw=0.9))
+    if handles:
+        space: dict[str, Any] = {"handletextpad": 0.4, "columnspacing": 1.2}
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+        figure.legend(handles=handles, fontsize=7, **place, **space)
+
+
+def coverage_energy(
+    rows: Sequence[Row],
+    controls: Mapping[str, Mapping[str, Number]] | None = None,
+    informative: Mapping[str, bool] | None = None,
+    error_bars: bool = False,
+) -> Figure:
+    """:func:`coverage_energy_scatter` for every space the rows have a coverage in, side by side."""
+    controls, informative = controls or {}, informative or {}
+    spaces = list(dict.fromkeys(space for row in rows for space in row.coverage)) or ["features"]
+    figure = _figure(COLUMN if len(spaces) == 1 else PAGE, 3.3, layout="constrained")
+    for ax, space in zip(np.ravel(figure.subplots(1, len(spaces))), spaces, strict=True):
+        coverage_energy_scatter(
+            ax, rows, space, controls.get(space), informative.get(space, True), error_bars
+        )
+    names = dict.fromkeys(name for space in controls.values() for name in space)
+    row_legend(figure, rows, names, 2 if len(spaces) == 1 else 5)
+    return figure
+
+
+LOSS_PANELS = (
+    ("reconstruction error", True, {"reconstruction": ("reconstruction", "-")}),
+    ("KL divergence (nats)", True, {"kl": ("KL", "-")}),
+    (
+        "player's loss (nats)",
+        False,
+        {"discriminator": ("discriminator", "-"), "generator": ("generator", "--")},
+    ),
+    (
+        "mean logit of D",
+        False,
+        {
+            "logit_real": ("data", "-"),
+            "logit_prior": ("G(z)", "--"),
+            "logit_reconstruction": ("G(E(x))", ":"),
+        },
+    ),
+)
+"""Axis, whether it is logarithmic, and each curve's key, label and line style."""
+
+
+def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Losses against training steps, a colour an objective: faint as logged, strong as a running mean.
+
+    ``runs`` maps an objective to its metrics, one mapping a logged step with "step" and the losses it has.
+    The players' losses are drawn for adversarial objectives alone; a VAE's is its two parts.
+    """
+    curves: list[dict[tuple[str, str], np.ndarray]] = []
+    for _, _, keys in LOSS_PANELS:
+        found = {}
+        for source, lines in runs.items():
+            adversarial = any("discriminator" in line for line in lines)
+            for key in keys:
+                points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+                if points and (adversarial or key != "generator"):
+                    found[source, key] = np.array(points, dtype=np.float64).T
+        curves.append(found)
+    panels = [number for number, found in enumerate(curves) if found] or [0]
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    figure = _figure(PAGE if across > 1 else COLUMN, 0.4 + 1.8 * down, layout="constrained")
+    axes = np.ravel(figure.subplots(down, across, squeeze=False))
+    for ax, number in zip(axes, panels, strict=False):
+        label, log, keys = LOSS_PANELS[number]
+        for (source, key), (steps, values) in curves[number].items():
+            colour = _colour(source)
+            ax.plot(steps, values, color=colour, lw=0.5, alpha=0.25)
+            smooth = _running_mean(values)
+            ax.plot(steps, smooth, color=colour, lw=1.2, ls=keys[key][1], gid=f"{source} {key}")
+        _tidy(ax)
+        if log and curves[number]:
+            _log_axis(ax)
+        ax.set_ylabel(label, fontsize=8)
+        ax.set_xlabel("training step", fontsize=8)
+        present = [keys[key] for key in keys if any(key == k for _, k in curves[number])]
+        if len(present) > 1:
+            handles = [_handle(name, color="0.3", lw=1.2, ls=style) for name, style in present]
+            above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.97), "ncols": len(present)}
+            ax.legend(handles=handles, fontsize=7, frameon=False, handlelength=2.2, borderpad=0, **above)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    handles = [_handle(_title(source), color=_colour(source), lw=2, ls="-") for source in runs]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=max(len(runs), 1), fontsize=8, frameon=False
+    )
+    return figure
+
+
+def _log_axis(ax: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """A centred mean over a twentieth of the run, shorter at the ends."""
+    half = len(values) // 40
+    total = np.concatenate(([0.0], np.cumsum(values)))
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+HISTOGRAMS = {"energy_excess": EPSILON, "mz": "mean out-of-plane spin, $M_z$"}
+
+
+def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) -> Figure:
+    """Distributions over textures, a strip a row, the data in grey behind every one; relaxed rows are hollow.
+
+    Every strip is scaled to its own peak. The axis spans the data and the unrelaxed trained rows; the share
+    of a row's textures beyond it is written at the side they left by. ``quantities`` maps a measure to its
+    label.
+    """
+    names = [name for name in quantities if any(len(row.values(name)) for row in rows)]
+    names = names or list(quantities)[:1]
+    shown = [row for row in rows if any(len(row.values(name)) for name in names)]
+    width = PAGE if len(names) > 1 else COLUMN + 1
+    figure = _figure(width, 0.6 + 0.36 * max(len(shown), 1), layout="constrained")
+    for number, (ax, name) in enumerate(zip(np.ravel(figure.subplots(1, len(names))), names, strict=True)):
+        _strips(ax, shown, name)
+        ax.set_xlabel(quantities[name], fontsize=8)
+        _row_names(ax, shown, 0.3)
+        if number:
+            ax.set_yticklabels([])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    return figure
+
+
+def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
+    """The column of :func:`histograms` for one measure."""
+    data = next((row.values(name) for row in rows if row.source == "data"), np.empty(0))
+    setting = [
+        row for row in rows if row.source == "data" or not (row.relax or row.source in UNTRAINED)
+    ] or rows
+    pooled = [np.quantile(v, (0.005, 0.995)) for row in setting if len(v := row.values(name))]
+    low, high = _range_of(np.ravel(pooled), margin=0.06)
+    edges = np.linspace(low, high, 51)
+    for place, row in enumerate(rows):
+        base, values = float(len(rows) - 1 - place), row.values(name)
+        ax.axhline(base, color="0.6", lw=0.5, zorder=1)
+        _strip(ax, data, edges, base, fill=True, color="0.82", zorder=1.2)
+        if row.source == "data":
+            continue
+        if not row.relax:
+            _strip(ax, values, edges, base, fill=True, color=row.colour, alpha=0.3, lw=0, zorder=2)
+        _strip(ax, values, edges, base, color=row.colour, lw=0.9, zorder=2, gid=f"{row.name} {name}")
+        for gone, x, side, text in ((values > high, 1, "right", "{} →"), (values < low, 0, "left", "← {}")):
+            if len(values) and gone.mean() >= 0.005:
+                share, place_ = text.format(f"{100 * gone.mean():.0f}%"), ("axes fraction", "data")
+                note = ax.annotate(share, (x, base + 0.6), ha=side, va="center", xycoords=place_, fontsize=7)
+                note.set(color=row.ink)
+    _tidy(ax)
+    ax.set(xlim=(low, high), ylim=(-0.08, max(len(rows), 1)))
+
+
+def _strip(ax: Axes, values: np.ndarray, edges: np.ndarray, base: float, **look: Any) -> None:
+    counts, _ = np.histogram(values, edges)
+    if counts.max():
+        ax.stairs(base + 0.85 * counts / counts.max(), edges, baseline=base, **look)
+
+
+NODAL = {
+    "nodal_points": ("turn ≥ 90°", "o", 5.5),
+    "nodal_points_75": ("≥ 75°", "|", 5),
+    "nodal_points_60": ("≥ 60°", "|", 11),
+}
+"""Measure → label, marker and size."""
+
+
+def nodal_chart(ax: Axes, rows: Sequence[Row]) -> Axes:
+    """Mean nodal points a texture for a threshold of 90° (dot), 75° (short tick) and 60° (long tick), symlog.
+
+    The numbers at the right are those at 90°; relaxed rows are hollow.
+    """
+    shown = [row for row in rows if len(row.values("nodal_points"))]
+    means = [{name: float(v.mean()) for name in NODAL if len(v := row.values(name))} for row in shown]
+    positive = [value for line in means for value in line.values() if value > 0]
+    threshold = float(10 ** np.floor(np.log10(min(positive, default=1.0))))
+    for place, (row, line) in enumerate(zip(shown, means, strict=True)):
+        y = len(shown) - 1 - place
+        ax.plot([min(line.values()), max(line.values())], [y, y], color=row.colour, lw=0.8, zorder=2)
+        for name, value in line.items():
+            _, marker, size = NODAL[name]
+            look = _dot(row) if marker == "o" else {"color": row.colour, "mew": 1.2, "ms": size}
+            ax.plot(
+                value, y, marker=marker, ls="none", zorder=3, clip_on=False, gid=f"{row.name} {name}", **look
+            )
+        where = {"xycoords": ("axes fraction", "data"), "va": "center_baseline", "fontsize": 7}
+        ax.annotate(f"{line['nodal_points']:.3g}", (1.03, y), **where)
+    _tidy(ax)
+    ax.set_xscale("symlog", linthresh=threshold, linscale=0.6)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set(xlim=(-0.15 * threshold, 1.6 * max(positive, default=1.0)), ylim=(-0.6, len(shown) - 0.4))
+    _row_names(ax, shown, 0)
+    ax.grid(axis="x", color="0.9", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel("nodal points a texture", fontsize=8)
+    ax.annotate("at 90°", (1.03, 1), xycoords="axes fraction", fontsize=7, va="bottom")
+    return ax
+
+
+def nodal_figure(rows: Sequence[Row]) -> Figure:
+    """:func:`nodal_chart` as a figure with its legend."""
+    figure = _figure(5.0, 0.9 + 0.23 * max(len(rows), 1), layout="constrained")
+    nodal_chart(figure.subplots(), rows)
+    handles = [
+        _handle(label, color="0.3", marker=mark, ms=size, mew=1.2) for label, mark, size in NODAL.values()
+    ]
+    if any(row.relax for row in rows):
+        handles.append(_handle("relaxed", color="0.3", marker="o", mfc="white", mew=1.1))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7, frameon=False)
+    return figure
+
+
+# style
+
+
+def _figure(width: Number, height: Number, layout: str | None = None) -> Figure:
+    return Figure(figsize=(width, height), dpi=220, layout=layout, facecolor="white")  # type: ignore[arg-type]
+
+
+def _axes_at(figure: Figure, box: tuple[Number, Number, Number, Number]) -> Axes:
+    """Axes at (left, bottom, width, height) in inches."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+
+
+def _tidy(ax: Axes) -> None:
+    """The one look of all charts, set on the axes, so that no global setting decides it."""
+    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
+    ax.tick_params(which="minor", length=1.5, width=0.4)
+    for name, spine in ax.spines.items():
+        spine.set_linewidth(0.6)
+        spine.set_visible(name in ("left", "bottom"))
+
+
+def _row_names(ax: Axes, rows: Sequence[Row], lift: Number) -> None:
+    """The rows' names, in their colours, from the top down, ``lift`` above each row's base."""
+    ax.set_yticks([len(rows) - 1 - place + lift for place in range(len(rows))], [row.name for row in rows])
+    for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
+        tick.set_color(row.ink)
+
+
+def _dot(row: Row) -> dict[str, Any]:
+    """A full marker, hollow for a relaxed row."""
+    return {"ms": 5.5, "mec": row.colour, "mew": 1.1, "mfc": "white" if row.relax else row.colour}
+
+
+def _handle(label: str, **look: Any) -> Line2D:
+    return Line2D([], [], label=label, **{"ls": "none", "ms": 5.5, **look})
+
+
+def _colour(source: str) -> str:
+    return COLOURS.get(source) or OTHER_COLOURS[sum(source.encode()) % len(OTHER_COLOURS)]
+
+
+def _range_of(values: Any, margin: float) -> tuple[float, float]:
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return (0.0, 1.0)
+    low, high = float(values.min()), float(values.max())
+    pad = margin * (high - low) or 0.05 * abs(high) or 0.05
+    return (low - pad, high + pad)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _title(word: str) -> str:
+    return NAMES.get(word, word)

@@ -1,0 +1,152 @@
+"""The Heisenberg + Dzyaloshinskii–Moriya lattice model: energies, their maps and the field on a spin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spinloom.errors import BadInput
+from spinloom.typing import PerTexture, SiteMap, Spins
+
+Dmi = Literal["interfacial", "bulk"]
+
+
+def as_spins(spins: Any) -> Tensor:
+    """A floating-point tensor (…, 3, H, W) from a tensor or a NumPy array, without a copy where possible.
+
+    Raises:
+        BadInput: the third axis from the end is not the three spin components.
+    """
+    tensor = spins if isinstance(spins, Tensor) else torch.from_numpy(_native(np.asarray(spins)))
+    if tensor.ndim < 3 or tensor.shape[-3] != 3:
+        raise BadInput(
+            f"spins of shape {tuple(tensor.shape)}: need (…, 3, H, W), components x, y, z third from last"
+        )
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array as torch takes it: native byte order, no reversed axis, writable memory."""
+    if array.dtype.isnative and array.flags.writeable and min(array.strides, default=0) >= 0:
+        return array
+    return np.array(array, array.dtype.newbyteorder("="), order="C")
+
+
+def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W) from ``size``: one even side, or two.
+
+    Raises:
+        BadInput: a side is odd or under 4, where a periodic checkerboard has no meaning.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2:
+        raise BadInput(f"size={size}: need one side or two, (H, W)")
+    for side in sides:
+        if side < 4:
+            raise BadInput(f"size={side}: a periodic checkerboard needs sides of at least 4; use 4 or more")
+        if side % 2:
+            raise BadInput(
+                f"size={side}: a periodic checkerboard needs even sides; use {side - 1} or {side + 1}"
+            )
+    return sides
+
+
+@dataclass(frozen=True)
+class Hamiltonian:
+    r"""Classical unit spins on a periodic square lattice with exchange, DMI, field and easy axis.
+
+    .. math::
+        \mathcal H = -J\sum_{\langle ij\rangle} S_i\cdot S_j
+                     -\sum_{\langle ij\rangle} D_{ij}\cdot(S_i\times S_j)
+                     - B\sum_i S_i^z - K\sum_i (S_i^z)^2
+
+    Energies are in units of the caller's J, lengths in lattice sites. x is the last array axis, y the one
+    before it, and row r + 1 lies at +y. For a bond along +x (+y) the DMI vector is
+
+    - ``interfacial`` (Néel):  D ŷ  (−D x̂),
+    - ``bulk`` (Bloch):        D x̂  ( D ŷ).
+
+    A global spin rotation by −90° about z turns the first model into the second, so all their energies agree.
+    K > 0 is an easy axis along z, K < 0 an easy plane.
+
+    Source: the paper's Hamiltonian in its section "Dataset" (J = 1, D = 0.3); B and K are standard additions.
+
+    Raises:
+        BadInput: a coefficient is not finite, J is not positive, or ``dmi`` is unknown.
+    """
+
+    J: float | int = 1.0
+    D: float | int = 0.3
+    dmi: Dmi = "interfacial"
+    B: float | int = 0.0
+    K: float | int = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("J", "D", "B", "K"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise BadInput(f"{name}={value}: the coefficient must be a finite number, e.g. {name}=0.3")
+            object.__setattr__(self, name, float(value))
+        if self.J <= 0:
+            raise BadInput(f"J={self.J}: the exchange must be ferromagnetic; use J > 0, e.g. J=1")
+        if self.dmi not in ("interfacial", "bulk"):
+            raise BadInput(f"dmi={self.dmi!r}: unknown form; use 'interfacial' or 'bulk'")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The coefficients as plain JSON values."""
+        return asdict(self)
+
+    def bond_field(self, spins: Any) -> Spins:
+        """Exchange and DMI field on every spin, −∂/∂S of the bond terms; differentiable."""
+        x, y, z = as_spins(spins).unbind(-3)
+        right_x, right_y, right_z = (torch.roll(c, -1, -1) for c in (x, y, z))
+        left_x, left_y, left_z = (torch.roll(c, 1, -1) for c in (x, y, z))
+        up_x, up_y, up_z = (torch.roll(c, -1, -2) for c in (x, y, z))
+        down_x, down_y, down_z = (torch.roll(c, 1, -2) for c in (x, y, z))
+        # opposite neighbours are added first, so that S → −S changes the sign and nothing else, bit for bit
+        h_x = self.J * ((right_x + left_x) + (up_x + down_x))
+        h_y = self.J * ((right_y + left_y) + (up_y + down_y))
+        h_z = self.J * ((right_z + left_z) + (up_z + down_z))
+        if self.dmi == "interfacial":
+            h_x = h_x + self.D * (left_z - right_z)
+            h_y = h_y + self.D * (down_z - up_z)
+            h_z = h_z + self.D * ((right_x - left_x) + (up_y - down_y))
+        else:
+            h_x = h_x + self.D * (down_z - up_z)
+            h_y = h_y + self.D * (right_z - left_z)
+            h_z = h_z + self.D * ((left_y - right_y) + (up_x - down_x))
+        return torch.stack((h_x, h_y, h_z), -3)
+
+    def local_field(self, spins: Any) -> Spins:
+        """The effective field h = −∂(N·energy)/∂S: bonds, + B ẑ, + 2 K S_z ẑ; units of J."""
+        spins = as_spins(spins)
+        field = self.bond_field(spins)
+        along_z = field[..., 2, :, :] + self.B + 2 * self.K * spins[..., 2, :, :]
+        return torch.stack((field[..., 0, :, :], field[..., 1, :, :], along_z), -3)
+
+    def energy_density(self, spins: Any) -> SiteMap:
+        """Energy a site (…, H, W), every bond shared equally by its two ends; the mean is :meth:`energy`.
+
+        This is the map beside the textures in the paper's Fig. 2a–d; units of J.
+        """
+        spins = as_spins(spins)
+        z = spins[..., 2, :, :]
+        bonds = -0.5 * (spins * self.bond_field(spins)).sum(-3)
+        return bonds - self.B * z - self.K * z * z
+
+    def energy(self, spins: Any) -> PerTexture:
+        """Energy per site E/N in units of J, shape (…,)."""
+        return self.energy_density(spins).mean((-2, -1))
+
+    def energy_excess(self, spins: Any) -> PerTexture:
+        """ε = E/N + 2J + |B| + max(K, 0): the energy per site above the uniform state along z.
+
+        For K < 0 the uniform state lies in the plane, so at B = 0 the constant is 2J. This is the paper's ε
+        (its data have ε = −0.0423 at J = 1, D = 0.3).
+        """
+        return self.energy(spins) + (2 * self.J + abs(self.B) + max(self.K, 0.0))

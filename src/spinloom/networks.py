@@ -1,0 +1,268 @@
+"""Encoder, generator and discriminator on a periodic lattice, and the config they are built from.
+
+The building blocks are the paper's (section "Neural network structures", Fig. 6): pre-activation residual
+blocks with batch normalisation and LeakyReLU, circular padding before every convolution, 2×2 up-sampling in
+the generator, 4×4 stride-2 convolutions for down-sampling, spectral normalisation and no batch normalisation
+in the discriminator, and spins normalised at the generator's end. The channel widths, the number of blocks
+and the slope are not in the paper's text: they are this package's assumptions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, parametrize
+
+from spinloom.errors import BadInput
+from spinloom.typing import Latents, Logits, Spins
+
+SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The three networks' shapes.
+
+    Attributes:
+        size: the lattice (H, W): multiples of 8 from 32. Sides are halved while both stay even and at least
+            4, so 32² gives a 4² bottom in three halvings, 128² the same in five, 40×48 a 5×6 one in three.
+        latent: dimension n of the latent space with its standard-normal prior.
+        generator, discriminator, encoder: channels at full resolution; they double at every halving up to
+            ``widest``.
+        widest: the most channels anywhere.
+        head: side of the generator's last, fixed, periodic up-sampling; 1 (the paper) has blocks up to full
+            resolution, 2 or 4 ends the blocks at half or a quarter of it (cheap on CPUs: the texture is
+            smooth on the lattice).
+        slope: LeakyReLU's slope for negative inputs.
+
+    Raises:
+        BadInput: a side the networks cannot be built for, or a width, latent dimension or head that has no
+            meaning.
+    """
+
+    size: tuple[int, int] = (128, 128)
+    latent: int = 128
+    generator: int = 32
+    discriminator: int = 32
+    encoder: int = 32
+    widest: int = 256
+    head: int = 1
+    slope: float = 0.2
+
+    def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, (tuple, list)) else (self.size, self.size)
+        object.__setattr__(self, "size", tuple(int(side) for side in sides))
+        for side in self.size:
+            if side < SMALLEST_SIDE:
+                raise BadInput(f"size={side}: too small for the networks; use a multiple of 8 from {SMALLEST_SIDE}")
+            if side % 8:
+                below = side // 8 * 8
+                raise BadInput(f"size={side}: the networks need multiples of 8; use {below} or {below + 8}")
+        for name in ("latent", "generator", "discriminator", "encoder", "widest"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"networks.{name}={getattr(self, name)}: must be a positive whole number")
+        if self.head not in (1, 2, 4):
+            raise BadInput(f"networks.head={self.head}: the last up-sampling is 1 (none), 2 or 4")
+        if not 0 <= self.slope < 1:
+            raise BadInput(f"networks.slope={self.slope}: LeakyReLU's slope lies in [0, 1), e.g. 0.2")
+
+    @property
+    def halvings(self) -> int:
+        """How often the sides are halved from the lattice to the networks' bottom."""
+        height, width = self.size
+        count = 0
+        while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8:
+            height, width, count = height // 2, width // 2, count + 1
+        return count
+
+    @property
+    def bottom(self) -> tuple[int, int]:
+        """(h, w) of the coarsest feature map."""
+        return self.size[0] >> self.halvings, self.size[1] >> self.halvings
+
+    def channels(self, base: int, level: int) -> int:
+        """Channels ``level`` halvings below full resolution for a network of ``base`` channels there."""
+        return min(self.widest, base << level)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        return asdict(self) | {"size": list(self.size)}
+
+
+class _Wrap(torch.autograd.Function):
+    """Circular padding by ``w`` sites; its gradient folds the margins back without an extra full-size copy."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: int) -> Tensor:
+        ctx.w = w
+        x = torch.cat((x[..., -w:], x, x[..., :w]), -1)
+        return torch.cat((x[..., -w:, :], x, x[..., :w, :]), -2)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (grad,), w = grads, ctx.w
+        rows = grad[..., w:-w, :].clone()
+        rows[..., -w:, :] += grad[..., :w, :]
+        rows[..., :w, :] += grad[..., -w:, :]
+        both = rows[..., w:-w].clone(memory_format=torch.contiguous_format)
+        both[..., -w:] += rows[..., :w]
+        both[..., :w] += rows[..., -w:]
+        return both, None
+
+
+class PeriodicConv2d(nn.Conv2d):
+    """A convolution on a torus: the input is wrapped around by ``wrap`` sites on every side."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride)
+        self.wrap = (kernel - 1) // 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.wrap:
+            input = cast(Tensor, _Wrap.apply(input, self.wrap))
+        return self._conv_forward(input, self.weight, self.bias)
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    return layer
+
+
+def _start(network: nn.Module, slope: float) -> None:
+    """He-normal weights for LeakyReLU and zero biases."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, a=slope)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class ResBlock(nn.Module):
+    """Pre-activation residual block: x + conv(act(conv(act(x)))), act = batch norm then LeakyReLU (Fig. 6a).
+
+    ``norm=False`` leaves the batch normalisation out and ``around`` wraps every convolution (the
+    discriminator's spectral norm); ``up`` doubles the sides by repeating sites 2×2 before the convolutions.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, slope: float, *, norm: bool = True, up: bool = False, around=_plain
+    ) -> None:
+        super().__init__()
+        self.slope, self.up = slope, up
+        self.norm1 = nn.BatchNorm2d(inputs) if norm else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.conv1 = around(PeriodicConv2d(inputs, outputs, 3))
+        self.conv2 = around(PeriodicConv2d(outputs, outputs, 3))
+        self.skip = around(PeriodicConv2d(inputs, outputs, 1)) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.leaky_relu(self.norm1(x), self.slope)
+        across = self.skip(x)  # a 1×1 convolution and the repetition commute; this order is the cheap one
+        if self.up:
+            inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
+            across = F.interpolate(across, scale_factor=2.0, mode="nearest")
+        inner = self.conv1(inner)
+        return across + self.conv2(F.leaky_relu(self.norm2(inner), self.slope))
+
+
+def periodic_upsampling(coarse: int, factor: int) -> Tensor:
+    """The matrix (factor·coarse, coarse) that interpolates a periodic row by cubic B-spline blending.
+
+    Fine site i sits at coarse coordinate (i + ½)/factor − ½, so that cells stay centred, as with the 2×2
+    repetition it replaces. The weights are the uniform cubic B-spline's: positive, summing to one, twice
+    continuously differentiable.
+    """
+    fine = coarse * factor
+    position = (torch.arange(fine, dtype=torch.float64) + 0.5) / factor - 0.5
+    left = torch.floor(position)
+    t = position - left
+    weights = torch.stack(
+        ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    ) / 6  # fmt: skip
+    matrix = torch.zeros(fine, coarse, dtype=torch.float64)
+    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        matrix[torch.arange(fine), ((left + offset) % coarse).long()] += weight
+    return matrix.float()
+
+
+class Generator(nn.Module):
+    """z → unit spins (Fig. 6b)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        top = config.head.bit_length() - 1  # halvings that the fixed up-sampling stands for
+        width = config.channels(config.generator, config.halvings)
+        self.first = nn.Linear(config.latent, width * config.bottom[0] * config.bottom[1])
+        blocks = []
+        for level in reversed(range(top, config.halvings)):
+            outputs = config.channels(config.generator, level)
+            blocks.append(ResBlock(width, outputs, config.slope, up=True))
+            width = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(width)
+        self.last = PeriodicConv2d(width, 3, 3)
+        self.rows: Tensor
+        self.columns: Tensor
+        for name, side in zip(("rows", "columns"), config.size, strict=True):
+            self.register_buffer(name, periodic_upsampling(side // config.head, config.head), persistent=False)
+        _start(self, config.slope)
+
+    def forward(self, z: Latents) -> Spins:
+        x = self.first(z).unflatten(1, (-1, *self.config.bottom))
+        x = self.last(F.leaky_relu(self.norm(self.blocks(x)), self.config.slope))
+        if self.config.head > 1:
+            x = self.rows @ x @ self.columns.T
+        return F.normalize(x, dim=1)
+
+
+def _descent(config: NetworkConfig, base: int, norm: bool, around=_plain) -> tuple[nn.Sequential, int]:
+    """4×4 stride-2 convolution, residual block, … from the lattice to the bottom; and the channels there."""
+    layers: list[nn.Module] = []
+    width = 3
+    for level in range(1, config.halvings + 1):
+        outputs = config.channels(base, level)
+        layers.append(around(PeriodicConv2d(width, outputs, 4, stride=2)))
+        layers.append(ResBlock(outputs, outputs, config.slope, norm=norm, around=around))
+        width = outputs
+    return nn.Sequential(*layers), width
+
+
+class Encoder(nn.Module):
+    """Spins → mean and log-variance of the posterior p_E(z|x) (Fig. 6d)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.slope = config.slope
+        self.blocks, width = _descent(config, config.encoder, norm=True)
+        self.norm = nn.BatchNorm2d(width)
+        self.last = nn.Linear(width * config.bottom[0] * config.bottom[1], 2 * config.latent)
+        _start(self, config.slope)
+        with torch.no_grad():
+            self.last.weight *= 0.1  # the posterior starts near the prior's scale, its KL near zero
+
+    def forward(self, spins: Spins) -> tuple[Latents, Latents]:
+        x = F.leaky_relu(self.norm(self.blocks(spins)), self.slope)
+        mu, logvar = self.last(x.flatten(1)).chunk(2, dim=1)
+        return mu, logvar
+
+
+class Discriminator(nn.Module):
+    """Spins → logit of being real, spectrally normalised throughout, without batch norm (Fig. 6c)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.slope = config.slope
+        self.blocks, width = _descent(config, config.discriminator, norm=False)
+        self.last = nn.Linear(width * config.bottom[0] * config.bottom[1], 1)
+        _start(self, config.slope)
+        for layer in [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]:
+            parametrizations.spectral_norm(layer, eps=1e-12)
+
+    def forward(self, spins: Spins) -> Logits:
+        with parametrize.cached():
+            x = F.leaky_relu(self.blocks(spins), self.slope)
+            return self.last(x.flatten(1)).squeeze(1)

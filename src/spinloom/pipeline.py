@@ -1,0 +1,306 @@
+"""The paper's system end to end: anneal a data set, train, sample, measure, draw; every stage resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spinloom import run as runs
+from spinloom.anneal import anneal
+from spinloom.coverage import Coverage, CoverageReference
+from spinloom.dataset import Dataset, open_dataset, simulate, write_dataset
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_json
+from spinloom.hamiltonian import Dmi, Hamiltonian
+from spinloom.measure import Table, measure
+from spinloom.networks import NetworkConfig
+from spinloom.objectives import OBJECTIVES, reconstruction_error
+from spinloom.sample import DDLS, reconstruct, sample
+from spinloom.schedule import Schedule, Step
+from spinloom.spiral import ground_state
+from spinloom.train import TrainingConfig, train
+
+STATE, RESULTS = "pipeline.json", "results.json"
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything one pipeline depends on.
+
+    Attributes:
+        J, D, dmi, B, K: the Hamiltonian.
+        size: the lattice (H, W).
+        samples: textures annealed; ``training.fraction`` of them are trained on, the rest is the test set.
+        seed: of the data, the networks, the training and the samples.
+        prior_samples: textures drawn from each generator by the prior.
+        ddls_samples: textures drawn from GAN and hybrid by discriminator-driven latent sampling; 0 for none.
+        relax: zero-temperature sweeps behind the rows that are also shown relaxed.
+        networks: the networks' shapes; their ``size`` follows this one.
+        training: the training of all three objectives; its ``objective`` and ``seed`` are set here.
+        ddls: the discriminator-driven rule.
+
+    Raises:
+        BadInput: any value that one of the stages would refuse.
+    """
+
+    J: float = 1.0
+    D: float = 0.3
+    dmi: Dmi = "interfacial"
+    B: float = 0.0
+    K: float = 0.0
+    size: tuple[int, ...] = (128, 128)
+    samples: int = 40_000
+    seed: int = 0
+    prior_samples: int = 10_000
+    ddls_samples: int = 500
+    relax: int = 20
+    networks: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    ddls: DDLS = field(default_factory=DDLS)
+
+    def __post_init__(self) -> None:
+        size = tuple(self.size) * (2 if len(self.size) == 1 else 1)
+        if len(size) != 2:
+            raise BadInput(f"size={self.size}: give one side or two, (H, W)")
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "networks", replace(self.networks, size=size))
+        object.__setattr__(self, "training", replace(self.training, seed=self.seed))
+        _ = self.hamiltonian  # refuses what cannot be
+        for name, least in (("samples", 4), ("prior_samples", 2), ("ddls_samples", 0), ("relax", 1)):
+            if getattr(self, name) < least:
+                raise BadInput(f"{name}={getattr(self, name)}: use a whole number from {least} on")
+        held_in = round(self.samples * self.training.fraction)
+        if held_in < self.training.batch:
+            raise BadInput(
+                f"samples={self.samples}: {held_in} to train on are fewer than a batch of {self.training.batch}; "
+                "use more samples or a smaller training.batch"
+            )
+        if self.samples - held_in < 10:
+            raise BadInput(f"samples={self.samples}: {self.samples - held_in} to test on are too few; use more samples")
+
+    @property
+    def hamiltonian(self) -> Hamiltonian:
+        return Hamiltonian(self.J, self.D, self.dmi, self.B, self.K)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        nested = {"networks": self.networks.as_dict(), "training": self.training.as_dict()}
+        return asdict(self) | {"size": list(self.size)} | nested
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the table to come."""
+
+    name: str
+    folder: str
+    source: str
+    method: str
+    relax: int
+    samples: int
+
+
+def _rows(config: PipelineConfig) -> Iterator[_Row]:
+    """All generated rows, in the table's order; a relaxed row follows the one it is made from."""
+    n, m, sweeps = config.prior_samples, config.ddls_samples, config.relax
+    plain = [("untrained", "prior", n), ("random", "random", n)]
+    plain += [(objective, "prior", n) for objective in OBJECTIVES]
+    plain += [(objective, "ddls", m) for objective in ("gan", "hybrid") if m]
+    for source, method, count in plain:
+        name = source if source in ("untrained", "random") else f"{source} {method}"
+        folder = name.replace(" ", "-")
+        if source != "random":
+            yield _Row(name, folder, source, method, 0, count)
+        yield _Row(f"{name} + relax {sweeps}", f"{folder}-relaxed", source, method, sweeps, count)
+
+
+def run_pipeline(
+    out: Path | str,
+    config: PipelineConfig,
+    preset: str | None = None,
+    notes: tuple[str, ...] = (),
+    show: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run or resume the whole pipeline in ``out``; returns what ``results.json`` holds.
+
+    The folder gets ``data/``, a run folder an objective (and an untrained one), ``samples/`` and ``measures/``
+    a row, ``results.json``, PNGs and ``report.html``.
+
+    Raises:
+        BadInput: the folder holds something else, or a pipeline with other settings.
+    """
+    from spinloom.report import write_report
+
+    out = Path(out)
+    state = _State.open(out, config, preset)
+    H = config.hamiltonian
+    say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
+    with state.timed("simulate"):
+        data = simulate(out / "data", H, (config.size[0], config.size[1]), config.samples, config.seed, show=show)
+    held_out = data.split(config.training.fraction)[1]
+
+    networks = config.networks
+    trained = {"untrained": train(data, out / "untrained", networks, replace(config.training, steps=0), show=False)}
+    for objective in OBJECTIVES:
+        say(f"training {objective} for {config.training.steps} steps")
+        with state.timed(f"train {objective}"):
+            training = replace(config.training, objective=objective)
+            trained[objective] = train(data, out / objective, networks, training, show)
+
+    sources: list[tuple[_Row, Dataset]] = []
+    for row in _rows(config):
+        with state.timed(f"sample {row.folder}"):
+            before = sources[-1][1] if sources and row.relax else None
+            sources.append((row, _sampled(out, row, trained, before, config, data, show)))
+
+    say("measuring")
+    with state.timed("measure"):
+        results = _results(out, config, held_out, sources, trained, state)
+    results = {"preset": preset, "notes": list(notes), **results, "seconds": state.seconds}
+    write_json(out / RESULTS, results)
+    say("drawing")
+    write_report(out)
+    return results
+
+
+def _sampled(
+    out: Path,
+    row: _Row,
+    trained: dict[str, runs.Run],
+    before: Dataset | None,
+    config: PipelineConfig,
+    data: Dataset,
+    show: bool,
+) -> Dataset:
+    """The textures of a row, as a data set that is made once."""
+    from spinloom.anneal import relax
+
+    folder = out / "samples" / row.folder
+    if folder.exists():
+        return open_dataset(folder)
+    H, size = config.hamiltonian, (config.size[0], config.size[1])
+    if row.source == "random":
+        quench = Schedule((Step(relax=row.relax),))
+        spins = anneal(H, size, row.samples, seed=config.seed + 1, schedule=quench)
+    elif row.relax and before is not None:
+        spins = relax(before[:], H, sweeps=row.relax)
+    else:
+        rule = config.ddls
+        method = "ddls" if row.method == "ddls" else "prior"
+        spins = sample(
+            trained[row.source], row.samples, method, rule.rule, rule.steps, rule.step_size, config.seed, show=show
+        )
+    folder.parent.mkdir(exist_ok=True)
+    origin = {"source": row.source, "method": row.method, "relax": row.relax, "seed": config.seed}
+    if row.method == "ddls":
+        origin["ddls"] = asdict(config.ddls)
+    return write_dataset(folder, spins, hamiltonian=data.hamiltonian, origin=origin)
+
+
+def _results(
+    out: Path,
+    config: PipelineConfig,
+    held_out: Dataset,
+    sources: list[tuple[_Row, Dataset]],
+    trained: dict[str, runs.Run],
+    state: _State,
+) -> dict[str, Any]:
+    """Measure every row against the held-out data."""
+    H = config.hamiltonian
+    (out / "measures").mkdir(exist_ok=True)
+    test = held_out[: config.prior_samples]
+    reference = {space: CoverageReference(test, space, H, seed=config.seed) for space in ("features", "spins")}
+    rows = [_judged(out, _Row("test data", "test-data", "data", "data", 0, len(test)), test, H, None, None)]
+    for row, textures in sources:
+        seconds = state.seconds.get(f"sample {row.folder}")
+        found = {space: judge(textures[:]) for space, judge in reference.items()}
+        rows.append(_judged(out, row, textures[:], H, found, seconds))
+    rebuilt = {}
+    for name in ("vae", "hybrid"):
+        untrained = runs.untrained(trained[name], config.seed)
+        error, start = (
+            float(reconstruction_error(test, reconstruct(run, test))) for run in (trained[name], untrained)
+        )
+        rebuilt[name] = {"trained": error, "untrained": start}
+    lowest = None
+    if H.B == 0 and H.K == 0:
+        exact = ground_state(H, (config.size[0], config.size[1]))
+        lowest = {"energy_excess": float(exact.energy_excess), "q": [int(n) for n in exact.q]}
+    return {
+        "spinloom": runs.versions()["spinloom"],
+        "versions": runs.versions() | {"threads": str(torch.get_num_threads())},
+        "seed": config.seed,
+        "hamiltonian": H.as_dict(),
+        "size": list(config.size),
+        "config": config.as_dict(),
+        "ground_state": lowest,
+        "rows": rows,
+        "reconstruction": rebuilt,
+    }
+
+
+def _judged(
+    out: Path,
+    row: _Row,
+    spins: torch.Tensor,
+    H: Hamiltonian,
+    found: dict[str, Coverage] | None,
+    seconds: float | None,
+) -> dict[str, Any]:
+    table: Table = measure(spins, H)
+    table.save(out / "measures" / f"{row.folder}.safetensors")
+    coverage = {space: value.as_dict() for space, value in found.items()} if found else None
+    return {**asdict(row), "seconds": seconds, "measures": table.summary(), "coverage": coverage}
+
+
+class _State:
+    """``pipeline.json``: the pinned config and what every stage took, over all calls."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self.path = path
+        self.content = content
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return self.content["seconds"]
+
+    @classmethod
+    def open(cls, out: Path, config: PipelineConfig, preset: str | None) -> _State:
+        path = out / STATE
+        asked = config.as_dict()
+        if path.is_file():
+            there = read_json(path)
+            changed = runs.differences(there.get("config"), asked)
+            if changed:
+                raise BadInput(f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder")
+            return cls(path, there)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise BadInput(f"{out}: exists and is not a pipeline's folder; use another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        state = cls(path, {"preset": preset, "config": asked, "seconds": {}})
+        write_json(path, state.content)
+        return state
+
+    def timed(self, stage: str) -> _Stopwatch:
+        return _Stopwatch(self, stage)
+
+
+class _Stopwatch:
+    """Adds the time spent inside to a stage, interrupted or not."""
+
+    def __init__(self, state: _State, stage: str) -> None:
+        self.state, self.stage = state, stage
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = self.state.seconds
+        seconds[self.stage] = round(seconds.get(self.stage, 0.0) + time.monotonic() - self.began, 3)
+        write_json(self.state.path, self.state.content)

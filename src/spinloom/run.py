@@ -1,0 +1,263 @@
+"""The run folder: resolved config, metrics, checkpoint and weights of one training, and how to get them back.
+
+Layout: ``config.json`` (what was asked, versions), ``metrics.jsonl`` (a line of losses every few steps),
+``checkpoint.safetensors`` (networks and optimisers, to resume), ``weights.safetensors`` (networks alone, to
+load).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_bytes, write_json
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.networks import Discriminator, Encoder, Generator, NetworkConfig
+
+FORMAT = 1
+CONFIG, METRICS, CHECKPOINT, WEIGHTS = "config.json", "metrics.jsonl", "checkpoint.safetensors", "weights.safetensors"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    import numba
+    import numpy as np
+
+    from spinloom.version import __version__
+
+    return {
+        "spinloom": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def build_networks(config: NetworkConfig, players: tuple[str, ...], seed: int) -> dict[str, nn.Module]:
+    """The players' networks with weights drawn from ``seed``, the same for a player whatever the others."""
+    makers = {"discriminator": Discriminator, "encoder": Encoder, "generator": Generator}
+    nets = {}
+    with torch.random.fork_rng(devices=[]):
+        for player in players:
+            torch.manual_seed(seed)
+            nets[player] = makers[player](config)
+    return nets
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained (or half-trained) set of networks in eval mode.
+
+    Attributes:
+        path: its folder.
+        step: training steps behind the weights.
+        config: the resolved config, as in ``config.json``.
+        networks: the networks' shapes.
+        hamiltonian: the model its data were annealed with, or None if unknown.
+        nets: the networks by player.
+    """
+
+    path: Path
+    step: int
+    config: dict[str, Any]
+    networks: NetworkConfig
+    hamiltonian: Hamiltonian | None
+    nets: Mapping[str, nn.Module]
+
+    @property
+    def objective(self) -> str:
+        return self.config["objective"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.networks.size
+
+    def _player(self, name: str) -> nn.Module:
+        if name not in self.nets:
+            has = ", ".join(self.nets)
+            raise BadInput(f"{self.path}: a {self.objective} run has no {name} (it has {has}); use a hybrid run")
+        return self.nets[name]
+
+    @property
+    def generator(self) -> nn.Module:
+        """z (n, latent) → spins (n, 3, H, W)."""
+        return self._player("generator")
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """Spins → logits (n,); positive means real.
+
+        Raises:
+            BadInput: the run is a VAE.
+        """
+        return self._player("discriminator")
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Spins → (mu, logvar), each (n, latent).
+
+        Raises:
+            BadInput: the run is a GAN.
+        """
+        return self._player("encoder")
+
+
+def untrained(run: Run, seed: int) -> Run:
+    """The run as it was before its first step, for comparison."""
+    nets = build_networks(run.networks, tuple(run.nets), seed)
+    for net in nets.values():
+        net.eval().requires_grad_(False)
+    return replace(run, nets=nets, step=0)
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """What differs between two nested settings, a line "name old there, new asked" each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        return [d for name in names for d in differences(old.get(name), new.get(name), f"{where}.{name}")]
+    return [] if old == new else [f"{where[1:]}: {old} there, {new} asked"]
+
+
+def network_tensors(nets: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Every parameter and buffer as "player/name", contiguous."""
+    return {
+        f"{player}/{name}": tensor.detach().cpu().contiguous()
+        for player, net in nets.items()
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def write_weights(folder: Path, nets: Mapping[str, nn.Module], step: int) -> None:
+    """Write ``weights.safetensors``: networks alone, the step in its metadata."""
+    write_bytes(folder / WEIGHTS, save(network_tensors(nets), {"step": str(step)}))
+
+
+def write_checkpoint(
+    folder: Path, nets: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], step: int
+) -> None:
+    """Write ``checkpoint.safetensors`` (all that a resumed training needs), then ``weights.safetensors``."""
+    tensors = network_tensors(nets)
+    for player, optimiser in optimisers.items():
+        for number, state in optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimiser/{player}/{number}/{name}"] = value.detach().cpu().contiguous()
+    write_bytes(folder / CHECKPOINT, save(tensors, {"step": str(step)}))
+    write_weights(folder, nets, step)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Tensors and step of a checkpoint or weights file.
+
+    Raises:
+        BadInput: the file is missing, truncated or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            step = int((handle.metadata() or {})["step"])
+            return {name: handle.get_tensor(name) for name in handle.keys()}, step  # noqa: SIM118
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error}); train the run again") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BadInput(f"{path}: is damaged ({error}); delete it and train again") from error
+
+
+def restore(nets: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load "player/name" tensors into the networks.
+
+    Raises:
+        BadInput: names or shapes do not fit the networks.
+    """
+    for player, net in nets.items():
+        own = {name.removeprefix(f"{player}/"): t for name, t in tensors.items() if name.startswith(f"{player}/")}
+        try:
+            net.load_state_dict(own)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise BadInput(f"{path}: does not fit the {player} in {CONFIG} ({reason}); train again") from error
+
+
+def restore_optimisers(
+    optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]
+) -> None:
+    """Load the moments that :func:`write_checkpoint` kept."""
+    for player, optimiser in optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        prefix = f"optimiser/{player}/"
+        for name, tensor in tensors.items():
+            if name.startswith(prefix):
+                number, field = name.removeprefix(prefix).split("/")
+                state.setdefault(int(number), {})[field] = tensor
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def is_run(folder: Path | str) -> bool:
+    """Whether a folder holds a run's config."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The run's ``config.json``.
+
+    Raises:
+        BadInput: the folder is no run, or a newer format.
+    """
+    if not folder.exists():
+        raise BadInput(f"{folder}: no such folder; train one with `spinloom train DATA {folder}`")
+    if not is_run(folder):
+        raise BadInput(f"{folder}: is not a run (no {CONFIG}); give a folder that `spinloom train` made")
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or "networks" not in config or "objective" not in config:
+        raise BadInput(f"{folder / CONFIG}: is not a run's config; give a folder that `spinloom train` made")
+    if config.get("format") != FORMAT:
+        raise BadInput(f"{folder / CONFIG}: format={config.get('format')}, this version reads {FORMAT}; update spinloom")
+    return config
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json``, making the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, {"format": FORMAT, **config, "versions": versions()})
+
+
+def load(path: Path | str, device: str = "cpu") -> Run:
+    """A run's networks, in eval mode, with their settings.
+
+    Raises:
+        BadInput: the folder is missing, is no run, or its weights are missing or damaged.
+    """
+    from spinloom.objectives import OBJECTIVES
+
+    folder = Path(path)
+    config = read_config(folder)
+    networks = NetworkConfig(**config["networks"])
+    nets = build_networks(networks, OBJECTIVES[config["objective"]]().players, seed=0)
+    tensors, step = read_tensors(folder / WEIGHTS)
+    restore(nets, tensors, folder / WEIGHTS)
+    for net in nets.values():
+        net.eval().requires_grad_(False).to(device)
+    model = config["data"]["hamiltonian"]
+    return Run(folder, step, config, networks, Hamiltonian(**model) if model else None, nets)
+
+
+def read_metrics(folder: Path | str) -> list[dict[str, float]]:
+    """The lines of a run's ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    path = Path(folder) / METRICS
+    lines = path.read_text().splitlines() if path.exists() else []
+    metrics = []
+    for line in lines:
+        try:
+            metrics.append(json.loads(line))
+        except ValueError:
+            break
+    return metrics

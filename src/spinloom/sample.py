@@ -1,0 +1,239 @@
+"""Textures from a generator: by the prior, or driven through latent space by the discriminator (DDLS).
+
+The functions below :func:`sample` take callables, ``decode``: z (n, latent) → spins and ``score``: spins →
+logits (n,), so an analytic model can stand in for the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spinloom.errors import BadInput
+from spinloom.progress import progress
+from spinloom.random import threefry2x32
+from spinloom.run import Run
+from spinloom.typing import Latents, Spins
+
+Decode = Callable[[Tensor], Tensor]
+Score = Callable[[Tensor], Tensor]
+
+CHUNK = 50
+"""Codes decoded at once, always: the last chunk is filled up, so a texture's bits do not depend on how many
+are asked for."""
+
+_LATENT, _NOISE, _ACCEPT = 1, 2, 3  # what a stream of random words is for
+
+
+def _keys(seed: int, first: int, count: int) -> np.ndarray:
+    """A key (count, 2) a code: :func:`spinloom.random.texture_key` of (seed, first + k), all at once."""
+    low = 0xFFFFFFFF
+    index = np.arange(first, first + count, dtype=np.uint64)
+    words = threefry2x32((seed & low, seed >> 32), (index & np.uint64(low), index >> np.uint64(32)))
+    return np.stack(words, -1)
+
+
+def _normal(keys: np.ndarray, latent: int, purpose: int, step: int) -> np.ndarray:
+    """Standard normal numbers (n, latent), a function of (key, purpose, step, dimension), by Box–Muller."""
+    pairs = (latent + 1) // 2
+    counter = (np.uint32(purpose << 24 | step), np.arange(pairs, dtype=np.uint32)[None, :])
+    u, v = threefry2x32((keys[:, :1], keys[:, 1:]), counter)
+    radius = np.sqrt(-2 * np.log((u + 0.5) * 2.0**-32))
+    angle = 2 * np.pi * (v * 2.0**-32)
+    both = np.stack((radius * np.cos(angle), radius * np.sin(angle)), -1).reshape(len(keys), -1)
+    return both[:, :latent]
+
+
+def _uniform(keys: np.ndarray, step: int) -> np.ndarray:
+    """Uniform numbers in (0, 1), shape (n,), one a key and step."""
+    words, _ = threefry2x32((keys[:, 0], keys[:, 1]), (np.uint32(_ACCEPT << 24 | step), np.uint32(0)))
+    return (words + 0.5) * 2.0**-32
+
+
+def prior_latents(seed: int, count: int, latent: int, first: int = 0) -> Latents:
+    """Codes z ~ N(0, 1): code k belongs to (seed, first + k), whatever the count."""
+    return torch.from_numpy(_normal(_keys(seed, first, count), latent, _LATENT, 0)).float()
+
+
+@dataclass(frozen=True)
+class DDLS:
+    """Discriminator-driven latent sampling.
+
+    Attributes:
+        rule: ``ascent`` (the paper, Fig. 1e): z ← z + α ∇_z logit D(G(z)); the logit, since the sigmoid
+            saturates. ``langevin`` (Che et al. 2020, arXiv:2003.06060): a chain on the energy
+            U(z) = |z|²/2 − logit D(G(z)), z ← z − α ∇U + √(2α) ξ, each proposal accepted with the
+            Metropolis–Hastings probability (MALA), so its target holds at any step size.
+        steps: updates a code; the paper shows 100.
+        step_size: α. The paper does not give one.
+
+    Raises:
+        BadInput: a value outside its range.
+    """
+
+    rule: Literal["ascent", "langevin"] = "ascent"
+    steps: int = 100
+    step_size: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("ascent", "langevin"):
+            raise BadInput(f"rule={self.rule!r}: unknown; use 'ascent' or 'langevin'")
+        if not 1 <= self.steps < 2**24:
+            raise BadInput(f"steps={self.steps}: use from 1 to {2**24 - 1}")
+        if not 0 < self.step_size < float("inf"):
+            raise BadInput(f"step_size={self.step_size}: must be positive and finite, e.g. 0.1")
+
+
+def _logits_and_slope(z: Tensor, decode: Decode, score: Score) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        logits = score(decode(z))
+        (slope,) = torch.autograd.grad(logits.sum(), z)
+    return logits.detach(), slope
+
+
+def drive(
+    z: Latents,
+    decode: Decode,
+    score: Score,
+    settings: DDLS,
+    seed: int = 0,
+    first: int = 0,
+    watch: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Latents:
+    """Move latent codes by the discriminator's gradient; code k uses the random numbers of (seed, first + k).
+
+    Args:
+        watch: called with (step, codes, logits) before every update and, in the ``langevin`` rule, with the
+            state the chain is in.
+    """
+    if settings.rule == "ascent":
+        return _ascend(z, decode, score, settings, watch)
+    return _langevin(z, decode, score, settings, seed, first, watch)
+
+
+def _ascend(z: Tensor, decode: Decode, score: Score, settings: DDLS, watch) -> Tensor:
+    for step in range(settings.steps):
+        logits, slope = _logits_and_slope(z, decode, score)
+        if watch:
+            watch(step, z, logits)
+        z = z + settings.step_size * slope
+    return z
+
+
+def _langevin(z: Tensor, decode: Decode, score: Score, settings: DDLS, seed: int, first: int, watch) -> Tensor:
+    alpha = settings.step_size
+    latent = z.shape[1]
+    keys = _keys(seed, first, len(z))
+
+    def state(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log target density, its gradient, the logits."""
+        logits, slope = _logits_and_slope(z, decode, score)
+        return logits - 0.5 * z.square().sum(1), slope - z, logits
+
+    log_p, drift, logits = state(z)
+    for step in range(settings.steps):
+        if watch:
+            watch(step, z, logits)
+        noise = torch.from_numpy(_normal(keys, latent, _NOISE, step)).to(z)
+        proposal = z + alpha * drift + (2 * alpha) ** 0.5 * noise
+        new_log_p, new_drift, new_logits = state(proposal)
+        forth = -noise.square().sum(1) / 2
+        back = -(z - proposal - alpha * new_drift).square().sum(1) / (4 * alpha)
+        chance = torch.from_numpy(_uniform(keys, step)).to(z).log()
+        accept = chance < new_log_p - log_p + back - forth
+        z = torch.where(accept[:, None], proposal, z)
+        drift = torch.where(accept[:, None], new_drift, drift)
+        log_p, logits = torch.where(accept, new_log_p, log_p), torch.where(accept, new_logits, logits)
+    return z
+
+
+def sample_latents(
+    decode: Decode, score: Score | None, count: int, latent: int, settings: DDLS | None, seed: int, advance=None
+) -> tuple[Spins, Latents]:
+    """``count`` textures and their codes, in chunks of a fixed length; ``settings`` None is the prior."""
+    spins, codes = [], []
+    for first in range(0, count, CHUNK):
+        z = prior_latents(seed, CHUNK, latent, first)
+        if settings is not None:
+            assert score is not None
+            z = drive(z, decode, score, settings, seed, first)
+        with torch.no_grad():
+            decoded = decode(z)
+        keep = min(CHUNK, count - first)
+        spins.append(decoded[:keep])
+        codes.append(z[:keep])
+        if advance:
+            advance(keep)
+    return torch.cat(spins), torch.cat(codes)
+
+
+def sample(
+    run: Run,
+    count: int,
+    method: Literal["prior", "ddls"] = "prior",
+    rule: Literal["ascent", "langevin"] = "ascent",
+    steps: int = 100,
+    step_size: float = DDLS.step_size,
+    seed: int = 0,
+    relax: int = 0,
+    show: bool = False,
+) -> Spins:
+    """Textures from a run's generator, batch statistics frozen, float32 (count, 3, H, W) on the CPU.
+
+    Texture k is a function of (run, method, seed, k) at one device and thread count, whatever ``count`` is.
+
+    Args:
+        method: ``prior``: G(z) with z ~ N(0, 1) (Fig. 1d); ``ddls``: z driven by the discriminator (Fig. 1e).
+        rule, steps, step_size: see :class:`DDLS`.
+        relax: zero-temperature alignment sweeps afterwards, with the Hamiltonian of the run's data.
+
+    Raises:
+        BadInput: a count below 1, an unknown method, DDLS of a VAE, or relaxing with an unknown Hamiltonian.
+    """
+    if count < 1:
+        raise BadInput(f"count={count}: ask for at least 1 texture")
+    if method not in ("prior", "ddls"):
+        raise BadInput(f"method={method!r}: unknown; use 'prior' or 'ddls'")
+    if relax < 0:
+        raise BadInput(f"relax={relax}: a number of sweeps is not negative; use 0 for none")
+    if relax and run.hamiltonian is None:
+        raise BadInput(f"relax={relax}: {run.path} was trained on textures of unknown Hamiltonian; use relax=0")
+    if not 0 <= seed < 2**64:
+        raise BadInput(f"seed={seed}: use a whole number from 0 to 2⁶⁴ − 1")
+    settings = DDLS(rule, steps, step_size) if method == "ddls" else None
+    score = run.discriminator if settings else None
+    device = next(run.generator.parameters()).device
+    decode = run.generator
+
+    def on_device(z: Tensor) -> Tensor:
+        return decode(z.to(device))
+
+    torch.set_flush_denormal(True)
+    with progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
+        spins, _ = sample_latents(on_device, score, count, run.networks.latent, settings, seed, advance)
+    spins = spins.float().cpu()
+    if relax:
+        from spinloom.anneal import relax as align
+
+        assert run.hamiltonian is not None
+        spins = align(spins, run.hamiltonian, sweeps=relax)
+    return spins
+
+
+def reconstruct(run: Run, spins: Spins) -> Spins:
+    """G(mu(x)): what a VAE or hybrid keeps of a texture, decoded from the posterior mean.
+
+    Raises:
+        BadInput: a GAN, or textures of another lattice.
+    """
+    encoder = run.encoder
+    if tuple(spins.shape[-2:]) != run.size:
+        raise BadInput(f"spins of lattice {tuple(spins.shape[-2:])}: the run's is {run.size}; use textures of that size")
+    with torch.no_grad():
+        return torch.cat([run.generator(encoder(part)[0]) for part in spins.split(CHUNK)])

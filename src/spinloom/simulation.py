@@ -1,0 +1,235 @@
+"""A data set to be annealed: the request, any one of its shards, and what turns shards into a finished set.
+
+The request is pinned in ``plan.json`` before the first texture. Every shard is a function of the request and
+its number alone, so any process, anywhere, may make it, at any time; whoever finds all of them writes
+``dataset.json`` and takes the plan and the records away.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_json
+from spinloom.hamiltonian import Hamiltonian, as_size
+from spinloom.octahedral import Codes, encode
+from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.shards import (
+    INFO,
+    OWN_PARTIAL,
+    PLAN,
+    complete,
+    header,
+    pack,
+    read_info,
+    record_name,
+    remove_partials,
+    shard_name,
+    shard_samples,
+    write_shard,
+)
+
+SITES_AT_ONCE = 2**20
+"""Sites annealed between two movements of the progress bar, at the least."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything the bytes of an annealed data set depend on.
+
+    Raises:
+        BadInput: a size that is not even, a number under 1, a seed that is negative or over 64 bits.
+    """
+
+    hamiltonian: Hamiltonian
+    size: tuple[int, int]
+    samples: int
+    seed: int = 0
+    schedule: Schedule = DEFAULT_SCHEDULE
+    shard_size: int = 500
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", as_size(self.size))
+        for name, least in (("samples", 1), ("shard_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            try:
+                number = operator.index(value)
+            except TypeError:
+                number = -1
+            if not least <= number < 2**64:
+                raise BadInput(
+                    f"{name}={value}: need a whole number from {least} on; use e.g. {name}={least}"
+                )
+            object.__setattr__(self, name, number)
+
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> Simulation:
+        """The request behind a ``dataset.json``."""
+        return cls(
+            Hamiltonian(**info["hamiltonian"]),
+            (info["size"][0], info["size"][1]),
+            info["samples"],
+            info["seed"],
+            Schedule.from_dict(info["schedule"]),
+            info["shard_size"],
+            info["origin"].get("device", "cpu"),
+        )
+
+    @property
+    def counts(self) -> list[int]:
+        """How many textures each shard holds."""
+        return shard_samples(self.samples, self.shard_size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The header of the set's ``dataset.json``, in the types that JSON gives back."""
+        # one kind of device may round differently from another; which card of a kind does not matter
+        origin = {"kind": "annealed", "device": self.device.split(":")[0]}
+        schedule = self.schedule.as_dict()
+        head = header(origin, self.hamiltonian, self.size, self.samples, self.shard_size, self.seed, schedule)
+        return json.loads(json.dumps(head))
+
+    def anneal_shard(
+        self, number: int, threads: int | None = None, advance: Callable[[int], None] = lambda n: None
+    ) -> Codes:
+        """The codes (n, 2, H, W) of shard ``number``; ``advance`` hears of every few textures."""
+        from spinloom.anneal import anneal
+
+        count, first = self.counts[number], number * self.shard_size
+        at_once = max(SITES_AT_ONCE // (self.size[0] * self.size[1]), 8 * (threads or os.cpu_count() or 1))
+        if self.device != "cpu":
+            at_once = count
+        codes = torch.empty((count, 2, *self.size), dtype=torch.int16)
+        for done in range(0, count, at_once):
+            some = min(at_once, count - done)
+            codes[done : done + some] = encode(
+                anneal(
+                    self.hamiltonian,
+                    size=self.size,
+                    samples=some,
+                    seed=self.seed,
+                    schedule=self.schedule,
+                    first=first + done,
+                    threads=threads,
+                    device=self.device,
+                    show=False,
+                )
+            )
+            advance(some)
+        return codes
+
+
+def begin(out: Path, simulation: Simulation) -> bool:
+    """Pin the request in the folder ``out``, made if need be; True if this call was the first to do so.
+
+    Raises:
+        BadInput: the folder holds something else, or a data set of another request.
+    """
+    wanted = simulation.as_dict()
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out}: exists and is not a folder; name another")
+    if (out / INFO).exists():
+        # what has been made is what was asked for, whichever version made it
+        _refuse_others(out, {**read_info(out), "version": wanted["version"]}, wanted)
+        return False
+    if (out / PLAN).exists():
+        _refuse_others(out, read_json(out / PLAN), wanted)
+        return False
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(file.name for file in out.iterdir() if not OWN_PARTIAL.fullmatch(file.name))
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be used ({error.strerror}); name another folder") from error
+    if (out / PLAN).exists() or (out / INFO).exists():
+        return begin(out, simulation)  # another job of the same array was quicker
+    if strangers:
+        raise BadInput(f"{out}: holds {strangers[0]} and is not a data set; name a new or an empty folder")
+    write_json(out / PLAN, wanted)
+    # of several jobs that start at once the last one's plan stays: each looks whether it is its own
+    _refuse_others(out, read_json(out / PLAN), wanted)
+    return True
+
+
+def _refuse_others(out: Path, found: Any, wanted: dict[str, Any]) -> None:
+    found = found if isinstance(found, dict) else {}
+    unlike = list(_differences({key: found.get(key) for key in wanted}, wanted))
+    if unlike:
+        more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
+        raise BadInput(
+            f"{out}: holds another data set: {', '.join(unlike[:3])}{more}; "
+            "ask for the same again, or name another folder"
+        )
+
+
+def _differences(found: Any, wanted: Any, name: str = ""):
+    """Lines such as ``hamiltonian.D=0.3 there, 0.6 asked``."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            yield from _differences(one, other, f"{name}[{number}]")
+    elif isinstance(found, list) and isinstance(wanted, list):
+        yield f"{name} has {len(found)} entries there, {len(wanted)} asked"
+    elif found != wanted:
+        yield f"{name}={found} there, {wanted} asked"
+
+
+def make_shard(
+    out: Path,
+    simulation: Simulation,
+    number: int,
+    threads: int | None = None,
+    advance: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Anneal one shard and write it; a reader, or a crash, sees it whole or not at all.
+
+    Raises:
+        BadInput: the disk is full, or the folder cannot be written.
+    """
+    remove_partials(out, {shard_name(number), record_name(number)})
+    content, record = pack(number, simulation.anneal_shard(number, threads, advance), simulation.hamiltonian)
+    try:
+        # the record first: whoever sees the last shard appear finds all the records there
+        write_json(out / record_name(number), record)
+        write_shard(out, number, content)
+    except BadInput as error:
+        raise BadInput(f"{error}; finished shards are kept, the same call then goes on from them") from error
+
+
+def has_shard(out: Path, number: int) -> bool:
+    """Whether a shard of an unfinished set is there, as long as its record says."""
+    try:
+        return (out / shard_name(number)).stat().st_size == read_json(out / record_name(number))["bytes"]
+    except (OSError, BadInput, KeyError, TypeError):
+        return False
+
+
+def finish(out: Path, simulation: Simulation) -> bool:
+    """Write ``dataset.json`` if every shard is there, and take plan and records away.
+
+    Returns whether the set is finished.
+    """
+    numbers = range(len(simulation.counts))
+    if not (out / INFO).exists():
+        if not all(has_shard(out, number) for number in numbers):
+            return (out / INFO).exists()  # another job may just have finished it and taken the records away
+        try:
+            records = [read_json(out / record_name(number)) for number in numbers]
+            write_json(out / INFO, complete(simulation.as_dict(), records))
+        except BadInput:
+            if not (out / INFO).exists():
+                raise
+    for number in numbers:
+        (out / record_name(number)).unlink(missing_ok=True)
+    (out / PLAN).unlink(missing_ok=True)
+    remove_partials(out)
+    return True

@@ -1,0 +1,283 @@
+"""One training loop for all three objectives."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spinloom import run as runs
+from spinloom.dataset import Dataset
+from spinloom.errors import BadInput
+from spinloom.files import write_text
+from spinloom.networks import NetworkConfig
+from spinloom.objectives import OBJECTIVES, Draw, Objective
+from spinloom.progress import progress
+from spinloom.random import threefry2x32
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a run is trained; the defaults are the paper's (section "Hyperparameters").
+
+    Attributes:
+        objective: "vae", "gan" or "hybrid".
+        steps: updates of every player; 0 leaves the networks untrained. The paper says 6,000 and also 100 epochs of 600, which are 60,000.
+        batch: real textures a step.
+        rate: Adam's learning rate; ``momentum`` its (β₁, β₂).
+        beta, gamma: the loss weights of Eqs. (1) and (3).
+        fraction: share of the data set, from its start, that is trained on; the rest is held out.
+        augment: whether every texture is turned by a random exact symmetry of its Hamiltonian.
+        seed: of weights, data order, latent codes.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of metrics.jsonl.
+
+    Raises:
+        BadInput: a value outside its range.
+    """
+
+    objective: str = "hybrid"
+    steps: int = 6000
+    batch: int = 50
+    rate: float = 2e-4
+    momentum: tuple[float, float] = (0.0, 0.9)
+    beta: float = 0.001
+    gamma: float = 0.001
+    fraction: float = 0.75
+    augment: bool = False
+    seed: int = 0
+    checkpoint_every: int = 200
+    log_every: int = 5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "momentum", tuple(self.momentum))
+        if self.objective not in OBJECTIVES:
+            raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
+        if self.steps < 0:
+            raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
+        for name in ("batch", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
+        if self.batch < 2:
+            raise BadInput(f"training.batch={self.batch}: batch normalisation needs at least 2; use e.g. 50")
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise BadInput(f"training.rate={self.rate}: the learning rate is finite and positive, e.g. 2e-4")
+        if len(self.momentum) != 2 or not all(0 <= value < 1 for value in self.momentum):
+            raise BadInput(f"training.momentum={self.momentum}: Adam's β₁ and β₂ lie in [0, 1), e.g. 0.0 0.9")
+        if not 0 < self.fraction < 1:
+            raise BadInput(f"training.fraction={self.fraction}: the share trained on lies in (0, 1), e.g. 0.75")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
+        self.losses()
+
+    def losses(self) -> Objective:
+        """The objective with its weights."""
+        return OBJECTIVES[self.objective](beta=self.beta, gamma=self.gamma)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        return asdict(self) | {"momentum": list(self.momentum)}
+
+
+def draw_latents(seed: int, step: int, batch: int, latent: int) -> Draw:
+    """The latent codes of a step, a function of (seed, step) alone: a resumed run draws what it would have."""
+    low, high = threefry2x32((seed & 0xFFFFFFFF, seed >> 32), (step, 0x7A5A))
+    generator = torch.Generator().manual_seed(int(low[0]) << 31 | int(high[0]) >> 1)
+    return Draw(*torch.randn(2, batch, latent, generator=generator))
+
+
+def gradients(
+    nets: Mapping[str, nn.Module], players: tuple[str, ...], losses: Mapping[str, Tensor]
+) -> dict[str, tuple[Tensor, ...]]:
+    """∂(a player's own loss)/∂(that player's parameters), for every player; players of one loss go together."""
+    together: dict[int, list[str]] = {}
+    for player in players:
+        together.setdefault(id(losses[player]), []).append(player)
+    found: dict[str, tuple[Tensor, ...]] = {}
+    for number, group in enumerate(together.values()):
+        parameters = [p for player in group for p in nets[player].parameters()]
+        flat = iter(torch.autograd.grad(losses[group[0]], parameters, retain_graph=number + 1 < len(together)))
+        for player in group:
+            found[player] = tuple(next(flat) for _ in nets[player].parameters())
+    return found
+
+
+def update(
+    nets: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    objective: Objective,
+    spins: Tensor,
+    latents: Draw,
+) -> dict[str, Tensor]:
+    """One step: all losses from one state of the networks, then every player moves.
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite; nothing has moved.
+    """
+    losses = objective.losses(nets, spins, latents)
+    found = gradients(nets, objective.players, losses)
+    for player, grads in found.items():
+        if not math.isfinite(torch.stack(torch._foreach_norm(grads)).sum() + losses[player].detach()):
+            raise FloatingPointError(f"the {player}'s loss is {float(losses[player].detach())}, its gradient not finite")
+    for player, grads in found.items():
+        for parameter, gradient in zip(nets[player].parameters(), grads, strict=True):
+            parameter.grad = gradient
+        optimisers[player].step()
+        optimisers[player].zero_grad()
+    return losses
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM set a flag, so that the step in hand is finished and kept."""
+    caught: list[int] = []
+    try:
+        before = {s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are another's business
+        before = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) -> dict[str, Any]:
+    model = data.hamiltonian
+    return {
+        "objective": config.objective,
+        "networks": networks.as_dict(),
+        "training": config.as_dict(),
+        "data": {
+            "path": str(data.path.resolve()),
+            "samples": len(data),
+            "hamiltonian": model.as_dict() if model else None,
+        },
+    }
+
+
+# settings that may change when a run goes on: they do not change a step
+_FREE = {"training.steps", "training.checkpoint_every", "training.log_every", "data.path"}
+
+
+def _check_same(out: Path, asked: dict[str, Any]) -> None:
+    there = runs.read_config(out)
+    differ = runs.differences({key: there.get(key) for key in asked}, asked)
+    differ = [d for d in differ if d.split(":")[0] not in _FREE]
+    if differ:
+        raise BadInput(f"{out}: holds a run with other settings ({'; '.join(differ)}); use another folder")
+
+
+def train(
+    data: Dataset,
+    out: Path | str,
+    networks: NetworkConfig | None = None,
+    config: TrainingConfig | None = None,
+    show: bool = True,
+    device: str = "cpu",
+) -> runs.Run:
+    """Train one objective on a data set into a run folder; the same call again resumes or just loads it.
+
+    Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
+    same bits as one that was not, on the same device and thread count.
+
+    Raises:
+        BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, the
+            folder holds something else or a run with other settings.
+        FloatingPointError: a loss or gradient is not finite; the last checkpoint is kept and named.
+        KeyboardInterrupt: after Ctrl-C, once the step in hand is in the checkpoint.
+    """
+    out = Path(out)
+    config = config or TrainingConfig()
+    networks = networks or NetworkConfig(size=data.size)
+    if tuple(data.size) != networks.size:
+        raise BadInput(f"{data.path}: its lattice is {data.size}, the networks' {networks.size}; set networks.size to it")
+    held_in, _ = data.split(config.fraction)
+    if len(held_in) < config.batch:
+        raise BadInput(
+            f"training.batch={config.batch}: the training share has {len(held_in)} textures; use a smaller batch"
+        )
+    asked = _resolved(data, networks, config)
+    if runs.is_run(out):
+        _check_same(out, asked)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out}: exists and is not a run; use another folder")
+    runs.write_config(out, asked)
+
+    objective = config.losses()
+    nets = runs.build_networks(networks, objective.players, config.seed)
+    for net in nets.values():
+        net.to(device).train()
+    optimisers = {
+        player: torch.optim.Adam(net.parameters(), lr=config.rate, betas=config.momentum, fused=True)
+        for player, net in nets.items()
+    }
+    step = 0
+    if (out / runs.CHECKPOINT).exists():
+        tensors, step = runs.read_tensors(out / runs.CHECKPOINT)
+        runs.restore(nets, tensors, out / runs.CHECKPOINT)
+        runs.restore_optimisers(optimisers, tensors)
+    if step > config.steps:
+        raise BadInput(f"training.steps={config.steps}: {out} already has {step}; ask for at least as many")
+    if step < config.steps or not (out / runs.WEIGHTS).exists():
+        _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, device, show)
+    return runs.load(out)
+
+
+def _go_on(
+    data: Dataset,
+    out: Path,
+    nets: dict[str, nn.Module],
+    optimisers: dict[str, torch.optim.Adam],
+    objective: Objective,
+    config: TrainingConfig,
+    latent: int,
+    step: int,
+    device: str,
+    show: bool,
+) -> None:
+    """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
+    torch.set_flush_denormal(True)  # saturated players make denormal gradients, which CPUs crawl through
+    kept = [m for m in runs.read_metrics(out) if m["step"] <= step]
+    write_text(out / runs.METRICS, "".join(json.dumps(m) + "\n" for m in kept))
+    seconds = kept[-1]["seconds"] if kept else 0.0
+    began = time.monotonic()
+    batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
+    with (
+        _deferred_interrupt() as caught,
+        (out / runs.METRICS).open("a") as log,
+        progress(f"training {config.objective}", config.steps, "steps", show) as advance,
+    ):
+        advance(step)
+        saved = step
+        while step < config.steps and not caught:
+            spins = next(batches).to(device)
+            draw = draw_latents(config.seed, step, config.batch, latent)
+            try:
+                losses = update(nets, optimisers, objective, spins, Draw(*(code.to(device) for code in draw)))
+            except FloatingPointError as error:
+                good = f"the checkpoint of step {saved} in {out} is good" if saved else "no checkpoint was written yet"
+                raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error
+            step += 1
+            advance(1)
+            if step % config.log_every == 0 or step == config.steps:
+                values = {name: round(float(value.detach()), 6) for name, value in losses.items()}
+                spent = round(seconds + time.monotonic() - began, 3)
+                log.write(json.dumps({"step": step, "seconds": spent, **values}) + "\n")
+                log.flush()
+            if step % config.checkpoint_every == 0:
+                runs.write_checkpoint(out, nets, optimisers, step)
+                saved = step
+        if saved < step or not (out / runs.WEIGHTS).exists():
+            runs.write_checkpoint(out, nets, optimisers, step)
+    if caught:
+        raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")

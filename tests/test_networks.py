@@ -1,0 +1,121 @@
+"""The networks respect the torus, the sphere and the configured shapes."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from spinloom.errors import BadInput
+from spinloom.networks import (
+    Discriminator,
+    Encoder,
+    Generator,
+    NetworkConfig,
+    PeriodicConv2d,
+    periodic_upsampling,
+)
+
+SMALL = {"latent": 12, "generator": 4, "discriminator": 4, "encoder": 4, "widest": 16}
+
+
+def unit(*shape: int) -> torch.Tensor:
+    return nn.functional.normalize(torch.randn(*shape), dim=1)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 64), (48, 32), (128, 32)])
+@pytest.mark.parametrize("head", [1, 2, 4])
+def test_shapes_follow_the_lattice(size, head):
+    config = NetworkConfig(size=size, head=head, **SMALL)
+    spins = Generator(config)(torch.randn(3, 12))
+    assert spins.shape == (3, 3, *size)
+    assert torch.allclose(spins.norm(dim=1), torch.ones(3, *size), atol=1e-5)
+    mu, logvar = Encoder(config)(spins)
+    assert mu.shape == logvar.shape == (3, 12)
+    assert Discriminator(config)(spins).shape == (3,)
+
+
+def test_the_bottom_is_reached_by_halving():
+    for size, bottom in {(32, 32): (4, 4), (128, 128): (4, 4), (40, 48): (5, 6), (64, 128): (4, 8)}.items():
+        assert NetworkConfig(size=size).bottom == bottom
+
+
+def test_circular_padding_makes_convolutions_commute_with_translations():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    plain = PeriodicConv2d(3, 5, 3).double()
+    turned = torch.roll(x, (3, 5), (2, 3))
+    assert torch.allclose(plain(turned), torch.roll(plain(x), (3, 5), (2, 3)), atol=1e-12)
+    halving = PeriodicConv2d(3, 5, 4, stride=2).double()
+    turned = torch.roll(x, (2, 4), (2, 3))
+    assert halving(x).shape == (2, 5, 4, 6)
+    assert torch.allclose(halving(turned), torch.roll(halving(x), (1, 2), (2, 3)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (4, 2)])
+def test_circular_padding_has_the_right_gradient(kernel, stride):
+    torch.manual_seed(0)
+    layer = PeriodicConv2d(2, 3, kernel, stride).double()
+    x = torch.randn(1, 2, 6, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))
+
+
+def test_a_single_layer_of_padding_is_torch_circular_padding():
+    layer = PeriodicConv2d(2, 3, 3)
+    x = torch.randn(2, 2, 6, 8)
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="circular")
+    assert torch.equal(layer(x), nn.functional.conv2d(padded, layer.weight, layer.bias))
+
+
+def test_upsampling_keeps_constants_and_slow_waves_and_commutes_with_translations():
+    for factor in (1, 2, 4):
+        matrix = periodic_upsampling(16, factor).double()
+        assert torch.allclose(matrix.sum(1), torch.ones(16 * factor, dtype=torch.float64), atol=1e-6)
+        assert (matrix >= 0).all()
+        rolled = torch.roll(torch.roll(matrix, factor, 0), 1, 1)
+        assert torch.allclose(matrix, rolled)
+    factor, coarse = 4, 32
+    centres = torch.arange(coarse, dtype=torch.float64) * factor + (factor - 1) / 2
+    fine = torch.arange(coarse * factor, dtype=torch.float64)
+    wave = 2 * math.pi / (coarse * factor)
+    matrix = periodic_upsampling(coarse, factor).double()
+    assert torch.allclose(matrix @ torch.cos(wave * centres), torch.cos(wave * fine), atol=0.01)
+
+
+def test_every_discriminator_layer_is_spectrally_normalised_and_none_is_batch_normalised():
+    torch.manual_seed(1)
+    net = Discriminator(NetworkConfig(size=(32, 32), **SMALL))
+    for _ in range(30):  # power iterations
+        net(unit(2, 3, 32, 32))
+    net.eval()
+    layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 3 * 3 + 1
+    for layer in layers:
+        top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
+        assert top == pytest.approx(1.0, abs=0.02)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    for network in (Generator, Encoder):
+        assert any(isinstance(m, nn.BatchNorm2d) for m in network(NetworkConfig(size=(32, 32), **SMALL)).modules())
+
+
+def test_the_discriminator_judges_a_texture_alone():
+    net = Discriminator(NetworkConfig(size=(32, 32), **SMALL)).eval()
+    spins = unit(6, 3, 32, 32)
+    alone = torch.cat([net(one[None]) for one in spins])
+    assert torch.allclose(net(spins), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"size": (24, 24)}, "size=24"),
+        ({"size": (36, 32)}, "size=36"),
+        ({"latent": 0}, "latent=0"),
+        ({"head": 3}, "head=3"),
+        ({"slope": 1.5}, "slope=1.5"),
+    ],
+)
+def test_impossible_networks_are_refused(wrong, says):
+    with pytest.raises(BadInput, match=says):
+        NetworkConfig(**wrong)

@@ -1,0 +1,193 @@
+"""Every player's applied gradient is the gradient of its own loss alone, and the losses are the paper's."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from spinloom.errors import BadInput
+from spinloom.networks import NetworkConfig
+from spinloom.objectives import GAN, VAE, Draw, Hybrid, fake_loss, kl_divergence, real_loss, reconstruction_error
+from spinloom.run import build_networks
+from spinloom.train import gradients, update
+
+CONFIG = NetworkConfig(size=(32, 32), latent=6, generator=4, discriminator=4, encoder=4, widest=8)
+BATCH = 4
+
+
+def scene(objective, dtype=torch.float64):
+    nets = build_networks(CONFIG, objective.players, seed=3)
+    for net in nets.values():
+        net.to(dtype)
+    torch.manual_seed(0)
+    spins = F.normalize(torch.randn(BATCH, 3, 32, 32, dtype=dtype), dim=1)
+    return nets, spins, Draw(*torch.randn(2, BATCH, 6, dtype=dtype))
+
+
+def log_sigmoid(x):
+    return torch.log(torch.sigmoid(x))
+
+
+def own_loss(name, player, nets, spins, draw):
+    """Eqs. (1)–(3) written out again for one player, from networks called anew."""
+    beta, gamma = 0.03, 0.2
+    if name != "gan":
+        mu, logvar = nets["encoder"](spins)
+        z = mu + torch.exp(logvar / 2) * draw.noise
+    if name == "vae":
+        x = nets["generator"](z)
+    elif name == "gan":
+        fake = nets["generator"](draw.prior)
+    else:
+        both = nets["generator"](torch.cat((z, draw.prior)))
+        x, fake = both[:BATCH], both[BATCH:]
+    if name != "gan":
+        n = spins[0].numel()
+        vae = ((spins - x) ** 2).sum((1, 2, 3)).mean() / n
+        vae = vae + beta * (-0.5 * (1 + logvar - mu**2 - torch.exp(logvar))).sum(1).mean()
+        if name == "vae" or player == "encoder":
+            return vae
+    if name == "gan":
+        judged = nets["discriminator"](torch.cat((spins, fake)))
+        real, p = judged[:BATCH], judged[BATCH:]
+        if player == "discriminator":
+            return -log_sigmoid(real).mean() - log_sigmoid(-p).mean()
+        return -log_sigmoid(p).mean()
+    judged = nets["discriminator"](torch.cat((spins, x, fake)))
+    real, r, p = judged[:BATCH], judged[BATCH : 2 * BATCH], judged[2 * BATCH :]
+    if player == "discriminator":
+        return -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
+    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "player"),
+    [
+        ("vae", VAE, "encoder"),
+        ("vae", VAE, "generator"),
+        ("gan", GAN, "discriminator"),
+        ("gan", GAN, "generator"),
+        ("hybrid", Hybrid, "discriminator"),
+        ("hybrid", Hybrid, "encoder"),
+        ("hybrid", Hybrid, "generator"),
+    ],
+)
+def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player):
+    objective = kind(beta=0.03, gamma=0.2)
+    nets, spins, draw = scene(objective)
+    state = {p: {k: v.clone() for k, v in net.state_dict().items()} for p, net in nets.items()}
+
+    applied = {}
+
+    class Recorder(torch.optim.SGD):
+        """Keeps what it is handed."""
+
+        def step(self, closure=None):
+            name = self.param_groups[0]["name"]
+            applied[name] = [p.grad.clone() for p in self.param_groups[0]["params"]]
+
+    optimisers = {
+        p: Recorder([{"params": list(net.parameters()), "name": p}], lr=1.0) for p, net in nets.items()
+    }
+    update(nets, optimisers, objective, spins, draw)
+
+    for p, net in nets.items():  # the same state, batch and spectral norm's vectors included
+        net.load_state_dict(state[p])
+    loss = own_loss(name, player, nets, spins, draw)
+    expected = torch.autograd.grad(loss, list(nets[player].parameters()))
+    assert any(g.abs().max() > 1e-4 for g in expected)
+    for got, want in zip(applied[player], expected, strict=True):
+        assert (got - want).abs().max() <= 1e-6 * max(1.0, float(want.abs().max()))
+
+
+def test_the_encoder_does_not_feel_the_discriminator():
+    nets, spins, draw = scene(Hybrid())
+    weak, strong = Hybrid(gamma=0.0), Hybrid(gamma=50.0)
+    saved = {p: {k: v.clone() for k, v in net.state_dict().items()} for p, net in nets.items()}
+    found = []
+    for objective in (weak, strong):
+        for p, net in nets.items():
+            net.load_state_dict(saved[p])
+        found.append(gradients(nets, objective.players, objective.losses(nets, spins, draw)))
+    for a, b in zip(found[0]["encoder"], found[1]["encoder"], strict=True):
+        assert torch.equal(a, b)
+    assert any(
+        not torch.allclose(a, b) for a, b in zip(found[0]["generator"], found[1]["generator"], strict=True)
+    )
+
+
+def test_all_players_move_from_one_state():
+    objective = Hybrid()
+    nets, spins, draw = scene(objective)
+    before = {p: [q.clone() for q in net.parameters()] for p, net in nets.items()}
+    expected = gradients(nets, objective.players, objective.losses(nets, spins, draw))
+    nets, spins, draw = scene(objective)
+    update(nets, {p: torch.optim.SGD(net.parameters(), lr=0.5) for p, net in nets.items()}, objective, spins, draw)
+    for player, net in nets.items():
+        for now, then, gradient in zip(net.parameters(), before[player], expected[player], strict=True):
+            assert torch.allclose(now, then - 0.5 * gradient, atol=1e-10)
+
+
+def test_kl_is_the_closed_form_and_the_integral():
+    torch.manual_seed(0)
+    mu, logvar = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    q = torch.distributions.Normal(mu, (logvar / 2).exp())
+    closed = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
+    assert kl_divergence(mu, logvar) == pytest.approx(float(closed), rel=1e-12)
+    x = torch.linspace(-30, 30, 200_001, dtype=torch.float64)[:, None, None]
+    p = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    integrand = q.log_prob(x).exp() * (q.log_prob(x) - p.log_prob(x))
+    assert kl_divergence(mu, logvar) == pytest.approx(float(torch.trapezoid(integrand, x, dim=0).sum(1).mean()), rel=1e-6)
+    assert kl_divergence(torch.zeros(4, 7), torch.zeros(4, 7)) == 0
+
+
+def test_logistic_losses_at_ordinary_and_extreme_logits():
+    logits = torch.linspace(-15, 15, 31, dtype=torch.float64)
+    assert real_loss(logits) == pytest.approx(float(-torch.log(torch.sigmoid(logits)).mean()), rel=1e-9)
+    assert fake_loss(logits) == pytest.approx(float(-torch.log(1 - torch.sigmoid(logits)).mean()), rel=1e-6)
+    for big in (1e4, 1e30):
+        wrong = torch.tensor([-big], requires_grad=True)
+        loss = real_loss(wrong)
+        (slope,) = torch.autograd.grad(loss, wrong)
+        assert float(loss.detach()) == pytest.approx(big)
+        assert float(slope) == -1.0
+        assert float(real_loss(-wrong)) == 0.0
+        assert float(fake_loss(wrong)) == 0.0
+        assert float(fake_loss(-wrong)) == pytest.approx(big)
+    assert float(real_loss(torch.zeros(3))) == pytest.approx(math.log(2))
+
+
+def test_the_reconstruction_error_of_unrelated_spins_is_two_thirds():
+    torch.manual_seed(0)
+    a, b = (F.normalize(torch.randn(40, 3, 32, 32), dim=1) for _ in range(2))
+    assert reconstruction_error(a, b) == pytest.approx(2 / 3, abs=0.01)
+    assert reconstruction_error(a, a) == 0
+    assert reconstruction_error(a, -a) == pytest.approx(4 / 3, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_moves_nothing():
+    objective = VAE()
+    nets, spins, draw = scene(objective, torch.float32)
+    with torch.no_grad():
+        next(nets["encoder"].parameters()).fill_(float("inf"))
+    before = [p.clone() for p in nets["generator"].parameters()]
+    optimisers = {p: torch.optim.Adam(net.parameters()) for p, net in nets.items()}
+    with pytest.raises(FloatingPointError, match="not finite"):
+        update(nets, optimisers, objective, spins, draw)
+    assert all(torch.equal(a, b) for a, b in zip(before, nets["generator"].parameters(), strict=True))
+
+
+@pytest.mark.parametrize("wrong", [{"beta": -1.0}, {"gamma": float("nan")}])
+def test_weights_without_meaning_are_refused(wrong):
+    with pytest.raises(BadInput, match=next(iter(wrong))):
+        Hybrid(**wrong)
+
+
+def test_players_without_the_others_start_alike():
+    alone = build_networks(CONFIG, ("generator",), seed=1)["generator"]
+    together = build_networks(CONFIG, ("discriminator", "encoder", "generator"), seed=1)["generator"]
+    assert isinstance(alone, nn.Module)
+    for a, b in zip(alone.parameters(), together.parameters(), strict=True):
+        assert torch.equal(a, b)

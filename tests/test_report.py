@@ -1,0 +1,271 @@
+"""The report: complete, self-contained, well-formed, and true to the folder it is made from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from spinloom.dataset import write_dataset
+from spinloom.errors import BadInput
+from spinloom.files import write_json
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.measure import Table, measure
+from spinloom.report import write_report
+
+H = Hamiltonian(D=0.6)
+EVIL = '<script>alert("x")</script> & ddls'
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order, and gathers what the tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts, self.cells = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1][-1] += data
+
+    def attributes(self, name):
+        return [attrs[name] for _, attrs in self.tags if name in attrs]
+
+    def row(self, name):
+        (line,) = [cells for cells in self.cells if cells and cells[0] == name and len(cells) > 8][:1]
+        return line
+
+
+def textures(count, seed):
+    spins = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return spins / spins.norm(dim=1, keepdim=True)
+
+
+def coverage(value, space):
+    return {
+        "coverage": value,
+        "data_against_data": 0.951,
+        "controls": {"repeated": 0.412, "sector": 0.587 if space == "features" else 0.923, "noise": 0.003},
+        "informative": space == "features",
+        "space": space,
+        "bandwidth": 0.7,
+        "knn": {"precision": 0.911, "recall": 0.822, "density": 1.033, "coverage": 0.744},
+        "knn_data_against_data": {"precision": 0.955, "recall": 0.966, "density": 0.977, "coverage": 0.988},
+        "sector": "M_z > 0",
+    }
+
+
+def pipeline(out):
+    rows = []
+    kinds = [
+        ("test data", "test-data", "data", "data", 0),
+        ("random + relax 20", "random-relaxed", "random", "random", 20),
+        ("vae prior", "vae-prior", "vae", "prior", 0),
+        ("vae prior + relax 20", "vae-prior-relaxed", "vae", "prior", 20),
+        ("hybrid prior", "hybrid-prior", "hybrid", "prior", 0),
+        (EVIL, "hybrid-ddls", "hybrid", "ddls", 0),
+    ]
+    (out / "measures").mkdir(parents=True)
+    for seed, (name, folder, source, method, relax) in enumerate(kinds):
+        spins = textures(8, seed)
+        write_dataset(out / "data" if source == "data" else out / "samples" / folder, spins, H)
+        table = measure(spins, H)
+        table.save(out / "measures" / f"{folder}.safetensors")
+        judged = (
+            None if source == "data" else {s: coverage(0.7 + seed / 100, s) for s in ("features", "spins")}
+        )
+        rows.append(
+            {"name": name, "folder": folder, "source": source, "method": method, "relax": relax, "samples": 1234,
+             "seconds": None if source == "data" else 75.0, "measures": table.summary(), "coverage": judged}
+        )  # fmt: skip
+    for objective, keys in (("vae", ("reconstruction", "kl")), ("hybrid", ("discriminator", "generator"))):
+        (out / objective).mkdir()
+        lines = [
+            json.dumps({"step": n, "seconds": n} | dict.fromkeys(keys, 1 / n)) for n in range(10, 200, 10)
+        ]
+        (out / objective / "metrics.jsonl").write_text("\n".join(lines))
+    write_json(
+        out / "results.json",
+        {
+            "spinloom": "9.8.7", "versions": {"torch": "6.5.4"}, "preset": "quick & <dirty>", "notes": ["one <note>"],
+            "seed": 42, "hamiltonian": H.as_dict(), "size": [8, 8],
+            "config": {"training": {"steps": 600, "nested": {"γ": 0.01}}}, "seconds": {"simulate": 61.0, "train": 3600},
+            "ground_state": {"energy_excess": -0.172477, "q": [2, 3]}, "rows": rows,
+            "reconstruction": {"vae": {"trained": 0.123, "untrained": 0.667}},
+        },
+    )  # fmt: skip
+    return rows
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "out"
+    rows = pipeline(out)
+    path = write_report(out)
+    assert path == out / "report.html"
+    return out, rows, path.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Page(finished[2])
+
+
+def test_needs_no_other_file(finished, page):
+    _, _, text = finished
+    assert page.attributes("src") and all(
+        src.startswith("data:image/png;base64,") for src in page.attributes("src")
+    )
+    assert all(href.startswith("#") for href in page.attributes("href"))
+    bare = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
+    for word in ("http:", "https:", "<script", "<link", "@import", "url("):
+        assert word not in bare
+
+
+def test_pictures_are_beside_it_and_inside_it(finished, page):
+    out, _, _ = finished
+    stems = {"hero", "textures", "coverage-energy", "histograms", "nodal-points", "losses"}
+    assert {path.stem for path in out.glob("*.png")} == stems
+    inside = {base64.b64decode(src.split(",", 1)[1]) for src in page.attributes("src")}
+    assert inside == {path.read_bytes() for path in out.glob("*.png")}
+    assert all(content.startswith(b"\x89PNG\r\n") for content in inside)
+
+
+def test_is_accessible(page):
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 6 and all(attrs["alt"] for attrs in images)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {href[1:] for href in page.attributes("href")} == set(ids)
+    assert {attrs["aria-labelledby"] for tag, attrs in page.tags if tag == "section"} == set(ids)
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+    assert ("html", {"lang": "en"}) in page.tags
+    assert sum(tag == "figcaption" for tag, _ in page.tags) == 5
+    levels = [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == "h1" and set(levels[1:]) == {"h2"}
+
+
+def test_every_row_is_there_with_its_numbers(finished, page):
+    out, rows, _ = finished
+    for row in rows:
+        cells = page.row(row["name"])
+        table = Table.load(out / "measures" / f"{row['folder']}.safetensors")
+        energy, mz = table["energy_excess"].double(), table["mz"].double()
+        assert cells[1].replace("−", "-") == f"{energy.mean():.4f} ± {energy.std():.4f}"
+        assert cells[2] == f"{mz.std():.4f}"
+        assert float(cells[3]) == pytest.approx(table["nodal_points"].double().mean().item(), rel=5e-3)
+        assert float(cells[6].rstrip("%")) == pytest.approx(
+            100 * table["bond_share_90"].mean().item(), rel=5e-3
+        )
+        assert float(cells[7]) == pytest.approx(table["charge"].abs().mean().item(), rel=5e-3)
+        assert cells[-2:] == ["1\u202f234", "–" if row["source"] == "data" else "75 s"]
+
+
+def test_coverage_its_controls_and_its_verdict(page):
+    cells = page.row("vae prior")
+    # the spins' space is not informative, which is marked
+    assert cells[9:11] == ["0.720", "0.720 †"]
+    assert page.row("test data")[9:11] == ["0.951", "0.951 †"]
+    (neighbours,) = [line for line in page.cells if line and line[0] == "vae prior" and line[1] == "0.720"]
+    assert neighbours[1:6] == ["0.720", "0.911", "0.822", "1.033", "0.744"]
+    (own,) = [line for line in page.cells if line and line[0] == "test data" and line[1] == "0.951"]
+    assert own[1:6] == ["0.951", "0.955", "0.966", "0.977", "0.988"]
+    controls = {
+        line[0]: line[1:]
+        for line in page.cells
+        if line and line[0] in ("features", "spins") and len(line) > 5
+    }
+    assert controls["features"] == ["0.951", "0.412", "0.587", "0.003", "0.700", "informative"]
+    assert controls["spins"] == ["0.951", "0.412", "0.923", "0.003", "0.700", "not informative †"]
+
+
+def test_settings_and_provenance(page):
+    text = " ".join(page.texts)
+    for fact in (
+        "spinloom 9.8.7",
+        "torch 6.5.4",
+        "D = 0.6",
+        "8 × 8",
+        "61 min",
+        "ε = −0.1725 J at q = 2π(2, 3)/L",
+    ):
+        assert fact in text
+    assert ["training.steps", "600"] in page.cells and ["training.nested.γ", "0.01"] in page.cells
+    assert ["VAE", "0.123", "0.667"] in page.cells
+    assert "generate, then relax" in text.lower() and "singularities" in text
+
+
+def test_text_is_escaped(finished, page):
+    _, _, text = finished
+    assert EVIL not in text and "quick & <dirty>" not in text
+    assert not any(tag in ("script", "dirty", "note") for tag, _ in page.tags)
+    assert EVIL in page.texts and "one <note>" in page.texts
+
+
+def test_first_line_is_the_best_generator(page):
+    (line,) = [text for text in page.texts if text.startswith("Lowest mean energy")]
+    energies = {name: page.row(name)[1].split(" ")[0] for name in ("vae prior", "hybrid prior", EVIL)}
+    best = min(energies, key=lambda name: float(energies[name].replace("−", "-")))
+    assert f"{best}, ε = {energies[best]}" in line
+
+
+def test_is_the_same_every_time(finished):
+    out, _, text = finished
+    assert write_report(out).read_text() == text
+
+
+def test_draws_what_is_there(tmp_path):
+    write_json(
+        tmp_path / "results.json",
+        {
+            "rows": [
+                {
+                    "name": "gan prior",
+                    "source": "gan",
+                    "method": "prior",
+                    "measures": {"mz": {"mean": 0.25, "std": 1}},
+                }
+            ]
+        },
+    )
+    page = Page(write_report(tmp_path).read_text())
+    assert "gan prior" in page.texts and not page.attributes("src")
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_no_rows_is_a_report_too(tmp_path):
+    write_json(tmp_path / "results.json", {"rows": [], "preset": None, "ground_state": None, "seed": 3})
+    assert "seed" in Page(write_report(tmp_path).read_text()).texts
+
+
+@pytest.mark.parametrize("content", [[], {}, {"rows": 3}])
+def test_refuses_what_is_no_pipeline(tmp_path, content):
+    write_json(tmp_path / "results.json", content)
+    with pytest.raises(BadInput, match="finished pipeline"):
+        write_report(tmp_path)
+
+
+def test_refuses_an_empty_folder(tmp_path):
+    with pytest.raises(BadInput, match=r"results\.json"):
+        write_report(tmp_path)

@@ -1,0 +1,223 @@
+"""Training resumes bit for bit, refuses what does not fit, and leaves loadable runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import spinloom as sl
+from spinloom.errors import BadInput
+from spinloom.networks import NetworkConfig
+from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, read_metrics, read_tensors
+from spinloom.train import TrainingConfig, draw_latents, train
+
+H = sl.Hamiltonian(D=0.6)
+NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
+QUICK = sl.Schedule.geometric(1.0, 0.05, steps=10, heat_bath=1, over_relax=1).then_relax(10)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return sl.simulate(tmp_path_factory.mktemp("data") / "set", H, 32, 60, seed=1, schedule=QUICK, show=False)
+
+
+def settings(**changes) -> TrainingConfig:
+    return TrainingConfig(**{"steps": 12, "batch": 5, "checkpoint_every": 4, "log_every": 2, **changes})
+
+
+def same_weights(one, other) -> bool:
+    a, b = (read_tensors(folder / WEIGHTS)[0] for folder in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("objective", ["vae", "gan", "hybrid"])
+def test_a_resumed_training_has_the_bits_of_one_never_stopped(data, tmp_path, objective):
+    whole = train(data, tmp_path / "whole", NETWORKS, settings(objective=objective), show=False)
+    train(data, tmp_path / "parts", NETWORKS, settings(objective=objective, steps=5), show=False)
+    parts = train(data, tmp_path / "parts", NETWORKS, settings(objective=objective), show=False)
+    assert whole.step == parts.step == 12
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    lines = [{k: v for k, v in m.items() if k != "seconds"} for m in read_metrics(tmp_path / "whole")]
+    assert [m["step"] for m in lines] == [2, 4, 6, 8, 10, 12]
+    resumed = {m["step"]: m for m in read_metrics(tmp_path / "parts")}
+    assert all({k: v for k, v in resumed[m["step"]].items() if k != "seconds"} == m for m in lines)
+
+
+CHILD = """
+import sys
+from spinloom import open_dataset
+from spinloom.networks import NetworkConfig
+from spinloom.train import TrainingConfig, train
+networks = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
+config = TrainingConfig(steps=40, batch=5, checkpoint_every=4, log_every=1)
+train(open_dataset(sys.argv[1]), sys.argv[2], networks, config, show=False)
+"""
+
+
+def start(data, out) -> subprocess.Popen:
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(data.path), str(out)], env=env, stderr=subprocess.PIPE)
+
+
+def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        if any(m["step"] >= step for m in read_metrics(out)):
+            return
+        time.sleep(0.005)
+
+
+def test_killed_at_several_steps_it_ends_with_the_same_weights(data, tmp_path):
+    config = settings(steps=40, log_every=1)
+    train(data, tmp_path / "whole", NETWORKS, config, show=False)
+    killed = 0
+    for step in (3, 18, 29):
+        child = start(data, tmp_path / "killed")
+        wait_for_step(child, tmp_path / "killed", step)
+        if child.poll() is None:
+            child.kill()
+            killed += 1
+        child.communicate()
+    assert killed == 3
+    child = start(data, tmp_path / "killed")
+    assert child.wait(120) == 0, child.communicate()[1]
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert [m["step"] for m in read_metrics(tmp_path / "killed")] == list(range(1, 41))
+    left = {p.name for p in (tmp_path / "killed").iterdir() if not p.name.endswith(".partial")}
+    assert left == {"config.json", METRICS, CHECKPOINT, WEIGHTS}
+
+
+def test_interrupted_it_leaves_a_run_that_loads_and_goes_on(data, tmp_path):
+    out = tmp_path / "run"
+    child = start(data, out)
+    wait_for_step(child, out, 6)
+    child.send_signal(signal.SIGINT)
+    error = child.communicate(timeout=60)[1].decode()
+    assert "stopped at step" in error
+    run = sl.load(out)
+    assert 6 <= run.step < 40
+    assert sl.sample(run, 2).shape == (2, 3, 32, 32)
+    child = start(data, out)
+    assert child.wait(120) == 0
+    train(data, tmp_path / "whole", NETWORKS, settings(steps=40, log_every=1), show=False)
+    assert same_weights(tmp_path / "whole", out)
+
+
+def test_a_loaded_run_is_in_eval_mode_and_knows_its_settings(data, tmp_path):
+    run = train(data, tmp_path / "run", NETWORKS, settings(objective="hybrid", gamma=0.3), show=False)
+    assert run.hamiltonian == H
+    assert run.config["training"]["gamma"] == 0.3
+    assert run.networks == NETWORKS
+    assert set(run.config["versions"]) >= {"spinloom", "torch", "numpy"}
+    spins = data[:3]
+    mu, logvar = run.encoder(spins)
+    assert mu.shape == logvar.shape == (3, 8)
+    assert run.discriminator(spins).shape == (3,)
+    z = torch.randn(4, 8)
+    assert torch.allclose(run.generator(z)[:1], run.generator(z[:1]), atol=1e-5)  # frozen batch statistics
+    assert not any(p.requires_grad for net in run.nets.values() for p in net.parameters())
+
+
+def test_the_latents_of_a_step_are_its_own():
+    one, again, other = draw_latents(0, 5, 4, 8), draw_latents(0, 5, 4, 8), draw_latents(0, 6, 4, 8)
+    assert torch.equal(one.prior, again.prior)
+    assert not torch.equal(one.prior, other.prior)
+    assert not torch.equal(one.prior, one.noise)
+    many = torch.cat([draw_latents(1, step, 50, 16).prior for step in range(50)])
+    assert abs(float(many.mean())) < 4 / many.numel() ** 0.5
+    assert abs(float(many.std()) - 1) < 4 / (2 * many.numel()) ** 0.5
+
+
+def test_untrained_runs_can_be_made(data, tmp_path):
+    run = train(data, tmp_path / "run", NETWORKS, settings(steps=0), show=False)
+    assert run.step == 0
+    assert sl.sample(run, 2).shape == (2, 3, 32, 32)
+
+
+def test_what_does_not_fit_is_refused_before_any_work(data, tmp_path):
+    with pytest.raises(BadInput, match="its lattice is"):
+        train(data, tmp_path / "a", NetworkConfig(size=(40, 32)), settings(), show=False)
+    with pytest.raises(BadInput, match="smaller batch"):
+        train(data, tmp_path / "b", NETWORKS, settings(batch=50), show=False)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.txt").write_text("precious")
+    with pytest.raises(BadInput, match="is not a run"):
+        train(data, tmp_path / "c", NETWORKS, settings(), show=False)
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / "a").exists()
+    train(data, tmp_path / "d", NETWORKS, settings(steps=2), show=False)
+    with pytest.raises(BadInput, match=r"training\.gamma: 0\.001 there, 0\.5 asked"):
+        train(data, tmp_path / "d", NETWORKS, settings(steps=2, gamma=0.5), show=False)
+    with pytest.raises(BadInput, match="already has 2"):
+        train(data, tmp_path / "d", NETWORKS, settings(steps=1), show=False)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "config.json"])
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_damaged_runs_are_named(data, tmp_path, file, damage):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=1), show=False)
+    path = out / file
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BadInput, match=file):
+        sl.load(out)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(data, tmp_path):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=4), show=False)
+    tensors, step = read_tensors(out / CHECKPOINT)
+    with pytest.raises(FloatingPointError, match=r"step 5.*not finite.*checkpoint of step 4.*is good"):
+        _train_on_broken(data, out)
+    again, step_after = read_tensors(out / CHECKPOINT)
+    assert step == step_after == 4
+    assert all(torch.equal(tensors[name], again[name]) for name in tensors)
+
+
+def _train_on_broken(data, out):
+    """Goes on with data in which every spin is NaN."""
+
+    class Broken(type(data)):
+        def batches(self, batch, seed=0, start=0, augment=False):
+            while True:
+                yield torch.full((batch, 3, 32, 32), float("nan"))
+
+        def split(self, fraction):
+            first, rest = super().split(fraction)
+            first.__class__ = Broken
+            return first, rest
+
+    broken = sl.open_dataset(data.path)
+    broken.__class__ = Broken
+    train(broken, out, NETWORKS, settings(steps=8), show=False)
+
+
+def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
+    train(data, tmp_path / "run", NETWORKS, settings(), show=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    assert {"step", "seconds", "discriminator", "encoder", "generator", "reconstruction", "kl"} <= lines[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"objective": "wgan"}, "objective='wgan'"),
+        ({"steps": -1}, "steps=-1"),
+        ({"batch": 1}, "batch=1"),
+        ({"rate": float("nan")}, "rate=nan"),
+        ({"momentum": (0.9, 1.0)}, "momentum"),
+        ({"fraction": 1.0}, "fraction=1.0"),
+        ({"beta": -0.1}, "beta=-0.1"),
+    ],
+)
+def test_settings_without_meaning_are_refused(wrong, says):
+    with pytest.raises(BadInput, match=says):
+        TrainingConfig(**wrong)
