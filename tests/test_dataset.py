@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import spinloom
 from spinloom.anneal import anneal
 from spinloom.dataset import open_dataset, repair_dataset, simulate, verify_dataset, write_dataset
 from spinloom.errors import BadInput
@@ -273,9 +272,7 @@ def test_a_job_that_starts_while_another_pins_the_request(finished, tmp_path, mo
 def test_jobs_of_an_array_one_after_the_other(finished, tmp_path):
     out = tmp_path / "set"
     assert make(out, shard=(2, 3)) is None
-    assert {"shard-000002.safetensors", "shard-000005.safetensors"} == {
-        file.name for file in out.glob("*.safetensors")
-    }
+    assert {"shard-000002.safetensors", "shard-000005.safetensors"} == {file.name for file in out.glob("*.safetensors")}
     with pytest.raises(BadInput) as error:
         open_dataset(out)
     assert "unfinished" in one_line(error)
@@ -372,7 +369,7 @@ def test_the_same_request_again_changes_nothing(copied, monkeypatch):
 def test_another_version_does_not_go_on(tmp_path, copied, monkeypatch):
     begun = tmp_path / "begun"
     make(begun, shard=(0, 2))
-    monkeypatch.setattr(spinloom, "__version__", "999")
+    monkeypatch.setattr("spinloom.version.__version__", "999")
     with pytest.raises(BadInput) as error:
         make(begun)
     assert "version=" in one_line(error)
@@ -579,9 +576,7 @@ def test_augmented_batches_have_the_same_energies(finished):
     data = open_dataset(finished)
     plain, augmented = (next(data.batches(22, seed=4, augment=augment)) for augment in (False, True))
     assert torch.allclose(H.energy(augmented.double()), H.energy(plain.double()), rtol=0, atol=1e-12)
-    assert not bool(
-        (plain == augmented).flatten(1).all(-1).any()
-    )  # 192 or more elements: none is the identity here
+    assert not bool((plain == augmented).flatten(1).all(-1).any())  # 192 or more elements: none is the identity here
 
 
 def test_bad_batches(finished, tmp_path):
@@ -691,9 +686,7 @@ def test_write_without_a_hamiltonian(tmp_path):
 def test_a_copy_is_exact(finished, tmp_path):
     data = open_dataset(finished)
     copy = write_dataset(tmp_path / "copy", data, hamiltonian=H, shard_size=4)  # a texture at a time
-    assert [shard["sha256"] for shard in copy.info["shards"]] == [
-        shard["sha256"] for shard in data.info["shards"]
-    ]
+    assert [shard["sha256"] for shard in copy.info["shards"]] == [shard["sha256"] for shard in data.info["shards"]]
     assert copy.info["statistics"] == data.info["statistics"]
 
 

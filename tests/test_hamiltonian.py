@@ -106,7 +106,7 @@ def test_rotating_all_spins_turns_neel_into_bloch():
     for B, K in ((0, 0), (0.3, -0.2)):
         neel, bloch = Hamiltonian(D=0.4, B=B, K=K), Hamiltonian(D=0.4, dmi="bulk", B=B, K=K)
         torch.testing.assert_close(neel.energy(spins), bloch.energy(rotated), rtol=1e-12, atol=1e-14)
-        assert (neel.energy(spins) - neel.energy(rotated)).abs().min() > 1e-3
+        assert (neel.energy(spins) - neel.energy(rotated)).abs().max() > 0.01
 
 
 def test_reversed_spins_have_the_same_energy_bit_for_bit():

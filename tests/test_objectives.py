@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import GAN, VAE, Draw, Hybrid, fake_loss, kl_divergence, real_loss, reconstruction_error
+from spinloom.objectives import (
+    GAN,
+    VAE,
+    Draw,
+    Hybrid,
+    fake_loss,
+    kl_divergence,
+    real_loss,
+    reconstruction_error,
+)
 from spinloom.run import build_networks
 from spinloom.train import gradients, update
 
@@ -88,9 +97,7 @@ def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player
             name = self.param_groups[0]["name"]
             applied[name] = [p.grad.clone() for p in self.param_groups[0]["params"]]
 
-    optimisers = {
-        p: Recorder([{"params": list(net.parameters()), "name": p}], lr=1.0) for p, net in nets.items()
-    }
+    optimisers = {p: Recorder([{"params": list(net.parameters()), "name": p}], lr=1.0) for p, net in nets.items()}
     update(nets, optimisers, objective, spins, draw)
 
     for p, net in nets.items():  # the same state, batch and spectral norm's vectors included
@@ -113,9 +120,7 @@ def test_the_encoder_does_not_feel_the_discriminator():
         found.append(gradients(nets, objective.players, objective.losses(nets, spins, draw)))
     for a, b in zip(found[0]["encoder"], found[1]["encoder"], strict=True):
         assert torch.equal(a, b)
-    assert any(
-        not torch.allclose(a, b) for a, b in zip(found[0]["generator"], found[1]["generator"], strict=True)
-    )
+    assert any(not torch.allclose(a, b) for a, b in zip(found[0]["generator"], found[1]["generator"], strict=True))
 
 
 def test_all_players_move_from_one_state():
@@ -124,7 +129,13 @@ def test_all_players_move_from_one_state():
     before = {p: [q.clone() for q in net.parameters()] for p, net in nets.items()}
     expected = gradients(nets, objective.players, objective.losses(nets, spins, draw))
     nets, spins, draw = scene(objective)
-    update(nets, {p: torch.optim.SGD(net.parameters(), lr=0.5) for p, net in nets.items()}, objective, spins, draw)
+    update(
+        nets,
+        {p: torch.optim.SGD(net.parameters(), lr=0.5) for p, net in nets.items()},
+        objective,
+        spins,
+        draw,
+    )
     for player, net in nets.items():
         for now, then, gradient in zip(net.parameters(), before[player], expected[player], strict=True):
             assert torch.allclose(now, then - 0.5 * gradient, atol=1e-10)
@@ -139,7 +150,9 @@ def test_kl_is_the_closed_form_and_the_integral():
     x = torch.linspace(-30, 30, 200_001, dtype=torch.float64)[:, None, None]
     p = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
     integrand = q.log_prob(x).exp() * (q.log_prob(x) - p.log_prob(x))
-    assert kl_divergence(mu, logvar) == pytest.approx(float(torch.trapezoid(integrand, x, dim=0).sum(1).mean()), rel=1e-6)
+    assert kl_divergence(mu, logvar) == pytest.approx(
+        float(torch.trapezoid(integrand, x, dim=0).sum(1).mean()), rel=1e-6
+    )
     assert kl_divergence(torch.zeros(4, 7), torch.zeros(4, 7)) == 0
 
 

@@ -36,9 +36,7 @@ def test_error_of_random_vectors():
     spins = random_spins(64, 3, 128, 128)
     error = degrees(decode(encode(spins)), spins)
     assert float(error.max()) <= LARGEST_ERROR
-    assert (
-        float(error.max()) > LARGEST_ERROR / 4
-    )  # 16 bits cannot do better: the measure of the error measures
+    assert float(error.max()) > LARGEST_ERROR / 4  # 16 bits cannot do better: the measure of the error measures
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1e-7, 1e-4, 1e-2])

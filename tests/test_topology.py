@@ -35,9 +35,7 @@ def smooth_textures(count, size, modes=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     spectrum = torch.zeros(count, 3, height, width, dtype=torch.complex128)
     for n, m in itertools.product(range(-modes, modes + 1), repeat=2):
-        spectrum[:, :, m, n] = torch.complex(
-            *(torch.randn(2, count, 3, generator=generator, dtype=torch.float64))
-        )
+        spectrum[:, :, m, n] = torch.complex(*(torch.randn(2, count, 3, generator=generator, dtype=torch.float64)))
     spins = torch.fft.ifft2(spectrum).real
     return spins / spins.norm(dim=1, keepdim=True)
 
@@ -204,13 +202,9 @@ def clusters_by_hand(plaquettes, height, width):
 @pytest.mark.parametrize("angle", [60, 90, 120, 150])
 def test_counts_against_a_flood_fill(angle):
     generator = torch.Generator().manual_seed(angle)
-    spins = smooth_textures(12, (14, 18), modes=4, seed=angle) + 0.3 * torch.randn(
-        12, 3, 14, 18, generator=generator
-    )
+    spins = smooth_textures(12, (14, 18), modes=4, seed=angle) + 0.3 * torch.randn(12, 3, 14, 18, generator=generator)
     spins /= spins.norm(dim=1, keepdim=True)
-    expected = [
-        clusters_by_hand(plaquettes_by_hand(texture, angle), 14, 18) for texture in spins.double().numpy()
-    ]
+    expected = [clusters_by_hand(plaquettes_by_hand(texture, angle), 14, 18) for texture in spins.double().numpy()]
     assert nodal_points(spins, angle).tolist() == expected
     assert len(set(expected)) > 1 or angle == 60
 

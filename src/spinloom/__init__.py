@@ -15,7 +15,14 @@ from spinloom.version import __version__
 if TYPE_CHECKING:
     from spinloom.anneal import anneal, relax
     from spinloom.coverage import coverage
-    from spinloom.dataset import Dataset, open_dataset, repair_dataset, simulate, verify_dataset, write_dataset
+    from spinloom.dataset import (
+        Dataset,
+        open_dataset,
+        repair_dataset,
+        simulate,
+        verify_dataset,
+        write_dataset,
+    )
     from spinloom.errors import BadInput
     from spinloom.hamiltonian import Hamiltonian
     from spinloom.measure import Table, measure, structure_factor

@@ -39,10 +39,10 @@ def anneal(
 ) -> Tensor:
     """Spin textures (samples, 3, H, W), float32, after ``schedule``, from random or from given spins.
 
-    Texture k of the answer has index ``first`` + k; its bits depend on (seed, index, H, size, schedule) and, if
-    given, its start alone: not on the batch, the number of threads or the machine's register width.
-    ``start`` (n, 3, H, W) goes on from n textures, (3, H, W) from ``samples`` copies of one. Give it another
-    ``seed`` than the run that made it, or the same random numbers come again.
+    Texture k of the answer has index ``first`` + k. Its bits depend on (seed, index, H, size, schedule) and, if
+    given, its start alone: not on the batch, the number of threads or the width of the machine's registers.
+    ``start`` (n, 3, H, W) goes on from n textures, (3, H, W) or n = 1 from ``samples`` copies of one. Give
+    another ``seed`` than the run that made it, or the same random numbers come again.
 
     Raises:
         BadInput: a side is odd or under 4; a count, the seed, the start or the schedule is out of range.
@@ -56,7 +56,7 @@ def anneal(
     else:
         sides = (spins.shape[-2], spins.shape[-1])
         if size is not None and as_size(size) != sides:
-            raise BadInput(f"size={size}: the start is {sides[0]} × {sides[1]}; leave size out or make them agree")
+            raise BadInput(f"size={size}: the start is {sides[0]} × {sides[1]}; leave size out")
     if sides[0] * sides[1] > 2**31:
         raise BadInput(f"size={sides}: over 2³¹ sites; the random counter ends there, use fewer")
     many = _count(samples, spins)
@@ -72,7 +72,7 @@ def anneal(
     program = Program(H, schedule)
 
     def one(k: int, go_on: Callable[[], bool]) -> bool:
-        begin = None if spins is None else spins[k if spins.ndim == 4 and len(spins) > 1 else 0]
+        begin = None if spins is None else spins[k if len(spins) > 1 else 0]
         return program.run(begin, result[k], int(seed), int(first) + k, go_on)
 
     _over_textures(one, many, workers, "annealing", show)
@@ -117,7 +117,7 @@ def available_threads() -> int:
 def _over_textures(
     one: Callable[[int, Callable[[], bool]], bool], many: int, workers: int, what: str, show: bool
 ) -> None:
-    """``one(k, go_on)`` for all k on ``workers`` threads; an interrupt stops each within a fraction of a second."""
+    """``one(k, go_on)`` for all k on ``workers`` threads; an interrupt stops them in a fraction of a second."""
     stop = threading.Event()
 
     def go_on() -> bool:
@@ -152,38 +152,44 @@ def _checked(H: Hamiltonian, schedule: Schedule) -> tuple[Hamiltonian, Schedule]
         raise BadInput(f"schedule={schedule!r}: need a Schedule, e.g. Schedule.geometric(1, 0.01, steps=200)")
     for name in ("D", "B", "K"):
         if abs(getattr(H, name)) > COUPLINGS * H.J:
-            raise BadInput(f"{name}={getattr(H, name)}: over {COUPLINGS:g} J, float32 sweeps lose J; use less or raise J")
+            raise BadInput(
+                f"{name}={getattr(H, name)}: over {COUPLINGS:g} J float32 sweeps lose J; use less or raise J"
+            )
     low, high = (bound * H.J for bound in TEMPERATURES)
     for step in schedule.steps:
         if step.temperature is not None and not low <= step.temperature <= high:
-            raise BadInput(f"temperature={step.temperature}: float32 sweeps take {low:g} to {high:g} at J={H.J}; change it")
+            raise BadInput(
+                f"temperature={step.temperature}: float32 sweeps take {low:g} to {high:g} at J={H.J}; change it"
+            )
         if step.field is not None and abs(step.field) > COUPLINGS * H.J:
-            raise BadInput(f"field={step.field}: over {COUPLINGS:g} J, float32 sweeps lose J; use less")
+            raise BadInput(f"field={step.field}: over {COUPLINGS:g} J float32 sweeps lose J; use less")
     return H, schedule
 
 
 def _checked_start(start: Any) -> np.ndarray:
-    """The start as a float32 array, (3, H, W) or (n, 3, H, W); a view where it is one already."""
+    """The start as a float32 array (n, 3, H, W), a view where it is float32 already."""
     tensor = as_spins(start).detach()
     if tensor.ndim not in (3, 4) or not tensor.numel():
         raise BadInput(f"start of shape {tuple(tensor.shape)}: need (3, H, W) or (n, 3, H, W), n ≥ 1")
     as_size((tensor.shape[-2], tensor.shape[-1]))
     array = tensor.to("cpu", torch.float32).numpy()
-    for number, texture in enumerate(array.reshape(-1, *array.shape[-3:])):
-        length = np.einsum("chw,chw->hw", texture, texture)
-        if not np.abs(length - 1).max() < 1e-3:  # not (…) so that NaN is caught too
-            raise BadInput(f"start texture {number}: not unit vectors (|S|² from {length.min():.4g} to {length.max():.4g}); normalise them")
+    array = array if array.ndim == 4 else array[None]
+    for number, texture in enumerate(array):  # one by one: no second copy of a large batch
+        square = np.einsum("chw,chw->hw", texture, texture)
+        if not np.abs(square - 1).max() < 1e-3:  # "not <" so that NaN is caught too
+            found = f"|S|² from {square.min():.4g} to {square.max():.4g}"
+            raise BadInput(f"start, texture {number}: {found}, not unit vectors; normalise them")
     return array
 
 
 def _count(samples: int | None, spins: np.ndarray | None) -> int:
-    given = len(spins) if spins is not None and spins.ndim == 4 else None
+    given = 1 if spins is None else len(spins)
     if samples is None:
-        return given or 1
+        return given
     if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 1:
         raise BadInput(f"samples={samples}: need a whole number of textures, at least 1; use e.g. samples=64")
-    if given is not None and samples != given:
-        raise BadInput(f"samples={samples}: the start holds {given} textures; leave samples out or make them agree")
+    if given not in (1, samples):
+        raise BadInput(f"samples={samples}: the start holds {given} textures; leave samples out")
     return int(samples)
 
 

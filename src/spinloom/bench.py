@@ -34,18 +34,19 @@ RACES = {
 def bench_anneal(
     yardstick: bool = True, size: int = 128, rounds: int = 7, threads: int | None = None
 ) -> dict[str, Any]:
-    """Million site updates a second at J = 1, D = 0.3: each kind of sweep on one core, the schedule on ``threads``.
+    """Million site updates a second at J = 1, D = 0.3: every kind of sweep on one core, the schedule on all.
 
-    One core is timed by the process's own clock, all of them by the wall's. With ``yardstick`` the C program of the
-    source tree is compiled and the two take turns, so that whatever else the machine does falls on both; ``ratio``
-    is the median over the rounds of ours to its, above 1 where we are faster. Without a compiler, or outside a source tree, ``yardstick`` is None and ``note`` says why.
+    One core is timed by the process's own clock, several (``threads``) by the clock on the wall. With
+    ``yardstick`` the C program of the source tree is compiled and the two take turns, so that whatever else the
+    machine does falls on both; ``ratio`` is the median over the rounds of our rate over its, above 1 where we are
+    faster. Without a compiler, or outside a source tree, ``yardstick`` is None and ``note`` says why.
 
     Raises:
         BadInput: an odd or small size, or no rounds.
     """
     height, width = as_size(size)
     if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
-        raise BadInput(f"rounds={rounds}: need a whole number of repetitions, at least 1; use e.g. rounds=7")
+        raise BadInput(f"rounds={rounds}: need a whole number, at least 1; use e.g. rounds=7")
     H = Hamiltonian(J=1, D=0.3)
     many = available_threads() if threads is None else threads
     anneal(H, 4, many, schedule=Schedule.constant(1.0, 1), threads=threads)  # compiles; refuses bad threads
@@ -74,11 +75,7 @@ def bench_anneal(
         "rates": rates,
         "scaling": rates["all_threads"] / rates["schedule"] if "all_threads" in rates else None,
         "yardstick": {name: statistics.median(values) for name, values in theirs.items()} if program else None,
-        "ratio": {
-            name: statistics.median(a / b for a, b in zip(ours[name], theirs[name], strict=True)) for name in RACES
-        }
-        if program
-        else None,
+        "ratio": {name: _median_ratio(ours[name], theirs[name]) for name in RACES} if program else None,
         "note": note,
     }
 
@@ -94,7 +91,9 @@ def print_anneal(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right" if column else "left")
     for name, rate in result["rates"].items():
         c = (result["yardstick"] or {}).get(name)
-        label = f"schedule, {result['threads']} threads" if name == "all_threads" else f"{name.replace('_', ' ')}, 1 thread"
+        label = (
+            f"schedule, {result['threads']} threads" if name == "all_threads" else f"{name.replace('_', ' ')}, 1 thread"
+        )
         table.add_row(label, f"{rate:.0f}", f"{c:.0f}" if c else "–", f"{result['ratio'][name]:.2f}" if c else "–")
     console = Console()
     console.print(table)
@@ -102,6 +101,10 @@ def print_anneal(result: dict[str, Any]) -> None:
         console.print(f"{result['threads']} threads are {result['scaling']:.2f} times one")
     if result["note"]:
         console.print(f"C yardstick: {result['note']}")
+
+
+def _median_ratio(a: list[float], b: list[float]) -> float:
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 def _rate(H: Hamiltonian, size: int, samples: int, threads: int, schedule: Schedule) -> float:

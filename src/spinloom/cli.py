@@ -14,8 +14,8 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
-from spinloom.version import __version__
 from spinloom.errors import BadInput
+from spinloom.version import __version__
 
 COMMANDS = {
     "simulate": "Anneal a data set of textures (resumes).",
@@ -31,7 +31,9 @@ app = App(
     name="spinloom",
     version=__version__,
     help="Weave magnetic textures: anneal, learn, generate and judge topological spin structures.",
-    default_parameter=Parameter(name_transform=lambda name: name.replace("_", "-")),
+    default_parameter=Parameter(
+        name_transform=lambda name: name.replace("_", "-"), negative_iterable=(), negative_none=()
+    ),
     result_action="return_value",
 )
 for name, summary in COMMANDS.items():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import docstring_parser
 from cyclopts import Parameter, validators
@@ -56,11 +56,12 @@ def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str =
     return twin
 
 
-_PipelineChanges = _changes(
-    PipelineConfig, {"NetworkConfig": ("size",), "TrainingConfig": ("objective", "seed")}
-)
-_TrainingChanges = _changes(TrainingConfig, {"TrainingConfig": ("objective",)})
-_NetworkChanges = _changes(NetworkConfig, {"NetworkConfig": ("size",)})
+if TYPE_CHECKING:  # what they look like to a reader; every field of the real ones may be None
+    PipelineChanges, TrainingChanges, NetworkChanges = PipelineConfig, TrainingConfig, NetworkConfig
+else:
+    PipelineChanges = _changes(PipelineConfig, {"NetworkConfig": ("size",), "TrainingConfig": ("objective", "seed")})
+    TrainingChanges = _changes(TrainingConfig, {"TrainingConfig": ("objective",)})
+    NetworkChanges = _changes(NetworkConfig, {"NetworkConfig": ("size",)})
 
 Quiet = Annotated[bool, Parameter(name="--quiet", negative=(), help="No progress bars.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, nothing else, on standard output.")]
@@ -114,7 +115,12 @@ def simulate(
             part = (int(shard.split("/")[0]), int(shard.split("/")[1]))
         except (ValueError, IndexError) as error:
             raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
-    settings: dict[str, Any] = {"schedule": plan, "shard_size": shard_size, "threads": threads, "device": device}
+    settings: dict[str, Any] = {
+        "schedule": plan,
+        "shard_size": shard_size,
+        "threads": threads,
+        "device": device,
+    }
     sides = _sides(size)
     show = not (quiet or as_json)
     if part is None:
@@ -146,8 +152,8 @@ def train(
     *,
     objective: Annotated[Literal["hybrid", "vae", "gan"], Parameter(help="Eq. (3), (1) or (2).")] = "hybrid",
     preset: Annotated[str, Parameter(help="A row of the trainings' table: paper, lean, quick.")] = "paper",
-    changes: Annotated[_TrainingChanges, Parameter(name="*")] = _TrainingChanges(),  # noqa: B008
-    networks: Annotated[_NetworkChanges, Parameter(name="networks")] = _NetworkChanges(),  # noqa: B008
+    changes: Annotated[TrainingChanges, Parameter(name="*")] = TrainingChanges(),  # noqa: B008
+    networks: Annotated[NetworkChanges, Parameter(name="networks")] = NetworkChanges(),  # noqa: B008
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -237,9 +243,12 @@ def measure(
         real = open_dataset(reference)
         for name, data in sets.items():
             if data.size != real.size:
-                raise BadInput(f"{name}: lattice {data.size}, but the reference's is {real.size}; give one of that size")
+                raise BadInput(
+                    f"{name}: lattice {data.size}, but the reference's is {real.size}; give one of that size"
+                )
         judges = {
-            space: CoverageReference(real[:limit], space, real.hamiltonian, seed=seed) for space in ("features", "spins")
+            space: CoverageReference(real[:limit], space, real.hamiltonian, seed=seed)
+            for space in ("features", "spins")
         }
     rows = []
     for name, data in sets.items():
@@ -283,7 +292,7 @@ def run(
     /,
     *,
     preset: Annotated[str, Parameter(help="A row of the pipelines' table: quick, paper.")] = "quick",
-    changes: Annotated[_PipelineChanges, Parameter(name="*")] = _PipelineChanges(),  # noqa: B008
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

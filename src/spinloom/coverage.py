@@ -27,7 +27,7 @@ SHARE = 0.95  # of the model's own samples that lie above the density threshold
 MARGIN = 0.1  # a control this close to data against data makes a space not informative
 DISTINCT = 100  # textures in the control of repeated ones
 ENTRIES_AT_ONCE = 1 << 23  # of a distance matrix, 64 MB in float64
-SITES_AT_ONCE = 1 << 20
+SITES_AT_ONCE = 1 << 16  # of textures in one chunk of features, whose temporaries then stay in the cache
 
 
 @dataclass(frozen=True)
@@ -231,13 +231,11 @@ def features(spins: Any, H: Hamiltonian | None = None) -> Tensor:
         z = part[:, 2]
         weight = structure_factor(part)
         weight[:, 0, 0] = 0
-        weight += 1e-12  # a uniform texture has a flat spectrum, and no direction
+        weight += 1e-12  # a uniform texture has a flat spectrum
         weight /= weight.sum((-2, -1), keepdim=True)
         mean_q = (weight * q).sum((-2, -1))
         spread_q = ((weight * q.square()).sum((-2, -1)) - mean_q.square()).clamp(min=0).sqrt()
-        along_x, along_y = (
-            torch.linalg.cross(part, part.roll(-1, axis), dim=1).unbind(1) for axis in (-1, -2)
-        )
+        along_x, along_y = (torch.linalg.cross(part, part.roll(-1, axis), dim=1).unbind(1) for axis in (-1, -2))
         numbers = [
             z.mean((-2, -1)),
             charge(part),
@@ -276,9 +274,7 @@ def _scale(raw: Tensor) -> Tensor:
     return spread * weight[: len(spread)]
 
 
-def compare_vectors(
-    real: Any, fakes: Any, bandwidth: float | int | None = None, k: int = 5
-) -> dict[str, float]:
+def compare_vectors(real: Any, fakes: Any, bandwidth: float | int | None = None, k: int = 5) -> dict[str, float]:
     r"""The five figures for feature vectors (n, d) and (m, d) given directly.
 
     ``coverage`` is AdaGAN's: the share of real x with p(x) > t, where
@@ -306,16 +302,12 @@ def compare_vectors(
     for name, vectors in (("real", real), ("fakes", fakes)):
         cloud = torch.as_tensor(vectors)
         if cloud.ndim != 2 or len(cloud) <= k:
-            raise BadInput(
-                f"{name} of shape {tuple(cloud.shape)}: need (n, d) with n > k = {k}; give more vectors"
-            )
+            raise BadInput(f"{name} of shape {tuple(cloud.shape)}: need (n, d) with n > k = {k}; give more vectors")
         if not cloud.isfinite().all():
             raise BadInput(f"{name}=NaN or infinity: distances need finite numbers; drop those vectors")
         clouds.append(cloud.double())
     if clouds[0].shape[1] != clouds[1].shape[1]:
-        raise BadInput(
-            f"fakes of {clouds[1].shape[1]} numbers: the real have {clouds[0].shape[1]}; make them agree"
-        )
+        raise BadInput(f"fakes of {clouds[1].shape[1]} numbers: the real have {clouds[0].shape[1]}; make them agree")
     nearest, radius = _neighbours(clouds[0], k)
     if bandwidth is None:
         bandwidth = _half_median(nearest)
@@ -343,9 +335,7 @@ def median_bandwidth(real: Any) -> float:
 def _half_median(nearest: Tensor) -> float:
     bandwidth = nearest.double().median().item() / 2
     if not bandwidth > 0:
-        raise BadInput(
-            "bandwidth=0: more than half of the real textures are copies of others; drop the copies"
-        )
+        raise BadInput("bandwidth=0: more than half of the real textures are copies of others; drop the copies")
     return bandwidth
 
 
@@ -426,9 +416,7 @@ def _textures(given: Any, name: str, least: int, size: tuple[int, int] | None = 
     if len(spins) < least:
         raise BadInput(f"{name}={len(spins)} textures: too few to estimate a coverage; use {least} or more")
     if size is not None and tuple(spins.shape[-2:]) != size:
-        raise BadInput(
-            f"{name} of {spins.shape[-2]} × {spins.shape[-1]} sites: the real are {size[0]} × {size[1]}"
-        )
+        raise BadInput(f"{name} of {spins.shape[-2]} × {spins.shape[-1]} sites: the real are {size[0]} × {size[1]}")
     if not all(part.isfinite().all() for part in spins.split(1024)):
         raise BadInput(f"{name}=NaN or infinity in a texture: nothing to compare; drop those textures")
     return spins

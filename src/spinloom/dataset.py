@@ -58,9 +58,7 @@ class Dataset:
         part: the numbers of these textures in the whole set.
     """
 
-    def __init__(
-        self, path: Path, info: dict[str, Any], part: range | None = None, shards: list | None = None
-    ) -> None:
+    def __init__(self, path: Path, info: dict[str, Any], part: range | None = None, shards: list | None = None) -> None:
         self.path = path
         self.info = info
         self.size: tuple[int, int] = (info["size"][0], info["size"][1])
@@ -125,9 +123,7 @@ class Dataset:
         """
         cut = round(len(self) * fraction) if 0 < fraction < 1 else 0
         if not 0 < cut < len(self):
-            raise BadInput(
-                f"fraction={fraction}: one part of {len(self)} textures would be empty; use e.g. 0.75"
-            )
+            raise BadInput(f"fraction={fraction}: one part of {len(self)} textures would be empty; use e.g. 0.75")
         first, rest = self.part[:cut], self.part[cut:]
         shared = (self.path, self.info)
         return Dataset(*shared, first, self._shards), Dataset(*shared, rest, self._shards)
@@ -148,9 +144,7 @@ class Dataset:
         if start < 0:
             raise BadInput(f"start={start}: the number of a batch is 0 or more; use e.g. start=0")
         if augment and self.hamiltonian is None:
-            raise BadInput(
-                f"augment=True: {self.path} has no Hamiltonian to take symmetries from; use augment=False"
-            )
+            raise BadInput(f"augment=True: {self.path} has no Hamiltonian to take symmetries from; use augment=False")
         return self._batches(batch, seed % 2**64, start, augment)
 
     def _batches(self, batch: int, seed: int, number: int, augment: bool) -> Iterator[Tensor]:

@@ -165,9 +165,7 @@ def _draw_map(ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None,
     drawn = EllipseCollection(
         [2 * radius], [2 * radius], [0], units="xy", offsets=offsets[:, ::-1], offset_transform=ax.transData
     )
-    drawn.set(
-        facecolor="none", edgecolor=RED, linewidth=0.8 if len(circles) < 50 else 0.5, gid="nodal points"
-    )
+    drawn.set(facecolor="none", edgecolor=RED, linewidth=0.8 if len(circles) < 50 else 0.5, gid="nodal points")
     if len(circles) < 50:
         drawn.set_path_effects([patheffects.withStroke(linewidth=1.7, foreground="white")])
     ax.add_collection(drawn, autolim=False)
@@ -191,9 +189,7 @@ def colour_wheel(ax: Axes, labels: bool = True, fontsize: Number = 7) -> AxesIma
     x, y = np.meshgrid(axis, axis)
     radius = np.hypot(x, y)
     polar, azimuth = np.pi * np.minimum(radius, 1), np.arctan2(y, x)
-    colours = spin_colours(
-        np.stack((np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)))
-    )
+    colours = spin_colours(np.stack((np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar))))
     alpha = np.clip((1 - radius) * pixels / 2 + 0.5, 0, 1)
     image = ax.imshow(np.dstack((colours, alpha)), origin="lower", extent=(-1, 1, -1, 1))
     ax.axis("off")
@@ -318,14 +314,10 @@ def coverage_energy_scatter(
     anchors = [x for row, x in zip(drawn, energy, strict=True) if row.source not in UNTRAINED] or energy
     low, high = _range_of(anchors, margin=0.12)
     edge = low + 0.955 * (high - low)
-    place = [
-        (x if x <= high else edge, float(row.coverage[space])) for row, x in zip(drawn, energy, strict=True)
-    ]
+    place = [(x if x <= high else edge, float(row.coverage[space])) for row, x in zip(drawn, energy, strict=True)]
 
     unrelaxed = {
-        (row.source, row.method, row.trial): spot
-        for row, spot in zip(drawn, place, strict=True)
-        if not row.relax
+        (row.source, row.method, row.trial): spot for row, spot in zip(drawn, place, strict=True) if not row.relax
     }
     for row, x_true, (x, y) in zip(drawn, energy, place, strict=True):
         twin = unrelaxed.get((row.source, row.method, row.trial)) if row.relax else None
@@ -338,18 +330,17 @@ def coverage_energy_scatter(
         else:
             look = {**_dot(row), "zorder": 3}
         ax.plot(x, y, marker=row.marker, ls="none", clip_on=False, gid=row.name, **look)
-    far = [f"{row.name} ε = {_number(x, 2)}" for row, x in zip(drawn, energy, strict=True) if x > high]
-    if far:
-        ax.set_title("off scale → " + ", ".join(far), loc="right", fontsize=7, color="0.35", pad=4)
     for (name, value), dashes in zip((controls or {}).items(), DASHES, strict=False):
         ax.axhline(value, color="0.45", lw=0.9, ls=dashes, zorder=1, gid=f"control {name}")
+    far = [f"{row.name} ε = {_number(x, 2)}" for row, x in zip(drawn, energy, strict=True) if x > high]
+    notes = ["off scale → " + ", ".join(far)] if far else []
     if not informative:
-        note = "this space is not informative:\na control comes close to\ndata against data"
-        box = {"facecolor": "white", "edgecolor": "0.7", "lw": 0.6, "pad": 3}
-        middle = {"ha": "center", "va": "center", "transform": ax.transAxes}
-        ax.text(0.5, 0.4, note, fontsize=7, style="italic", color="0.35", bbox=box, zorder=1.5, **middle)
+        notes.insert(0, "not informative: a control comes near data against data")
+        ax.set_facecolor("0.95")
+    ax.set_title("\n".join(notes), loc="left", fontsize=7, color="0.35", pad=4)
     _tidy(ax)
     ax.set(xlim=(low, high), ylim=(-0.03, 1.03))
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(EPSILON, fontsize=8)
     ax.set_ylabel(f"coverage ({space})", fontsize=8)
     return ax
@@ -390,9 +381,7 @@ def coverage_energy(
     spaces = list(dict.fromkeys(space for row in rows for space in row.coverage)) or ["features"]
     figure = _figure(COLUMN if len(spaces) == 1 else PAGE, 3.3, layout="constrained")
     for ax, space in zip(np.ravel(figure.subplots(1, len(spaces))), spaces, strict=True):
-        coverage_energy_scatter(
-            ax, rows, space, controls.get(space), informative.get(space, True), error_bars
-        )
+        coverage_energy_scatter(ax, rows, space, controls.get(space), informative.get(space, True), error_bars)
     names = dict.fromkeys(name for space in controls.values() for name in space)
     row_legend(figure, rows, names, 2 if len(spaces) == 1 else 5)
     return figure
@@ -460,9 +449,7 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     handles = [_handle(_title(source), color=_colour(source), lw=2, ls="-") for source in runs]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=max(len(runs), 1), fontsize=8, frameon=False
-    )
+    figure.legend(handles=handles, loc="outside upper center", ncols=max(len(runs), 1), fontsize=8, frameon=False)
     return figure
 
 
@@ -512,9 +499,7 @@ def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) 
 def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
     """The column of :func:`histograms` for one measure."""
     data = next((row.values(name) for row in rows if row.source == "data"), np.empty(0))
-    setting = [
-        row for row in rows if row.source == "data" or not (row.relax or row.source in UNTRAINED)
-    ] or rows
+    setting = [row for row in rows if row.source == "data" or not (row.relax or row.source in UNTRAINED)] or rows
     pooled = [np.quantile(v, (0.005, 0.995)) for row in setting if len(v := row.values(name))]
     low, high = _range_of(np.ravel(pooled), margin=0.06)
     edges = np.linspace(low, high, 51)
@@ -531,12 +516,14 @@ def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
             if len(values) and gone.mean() >= 0.005:
                 share, place_ = text.format(f"{100 * gone.mean():.0f}%"), ("axes fraction", "data")
                 note = ax.annotate(share, (x, base + 0.6), ha=side, va="center", xycoords=place_, fontsize=7)
-                note.set(color=row.ink)
+                note.set(color=row.ink, zorder=3)
+                note.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
     _tidy(ax)
     ax.set(xlim=(low, high), ylim=(-0.08, max(len(rows), 1)))
+    ax.locator_params(axis="x", nbins=6)
 
 
-def _strip(ax: Axes, values: np.ndarray, edges: np.ndarray, base: float, **look: Any) -> None:
+def _strip(ax: Axes, values: np.ndarray, edges: np.ndarray, base: Number, **look: Any) -> None:
     counts, _ = np.histogram(values, edges)
     if counts.max():
         ax.stairs(base + 0.85 * counts / counts.max(), edges, baseline=base, **look)
@@ -565,9 +552,7 @@ def nodal_chart(ax: Axes, rows: Sequence[Row]) -> Axes:
         for name, value in line.items():
             _, marker, size = NODAL[name]
             look = _dot(row) if marker == "o" else {"color": row.colour, "mew": 1.2, "ms": size}
-            ax.plot(
-                value, y, marker=marker, ls="none", zorder=3, clip_on=False, gid=f"{row.name} {name}", **look
-            )
+            ax.plot(value, y, marker=marker, ls="none", zorder=3, clip_on=False, gid=f"{row.name} {name}", **look)
         where = {"xycoords": ("axes fraction", "data"), "va": "center_baseline", "fontsize": 7}
         ax.annotate(f"{line['nodal_points']:.3g}", (1.03, y), **where)
     _tidy(ax)
@@ -586,9 +571,7 @@ def nodal_figure(rows: Sequence[Row]) -> Figure:
     """:func:`nodal_chart` as a figure with its legend."""
     figure = _figure(5.0, 0.9 + 0.23 * max(len(rows), 1), layout="constrained")
     nodal_chart(figure.subplots(), rows)
-    handles = [
-        _handle(label, color="0.3", marker=mark, ms=size, mew=1.2) for label, mark, size in NODAL.values()
-    ]
+    handles = [_handle(label, color="0.3", marker=mark, ms=size, mew=1.2) for label, mark, size in NODAL.values()]
     if any(row.relax for row in rows):
         handles.append(_handle("relaxed", color="0.3", marker="o", mfc="white", mew=1.1))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7, frameon=False)
@@ -637,7 +620,7 @@ def _colour(source: str) -> str:
     return COLOURS.get(source) or OTHER_COLOURS[sum(source.encode()) % len(OTHER_COLOURS)]
 
 
-def _range_of(values: Any, margin: float) -> tuple[float, float]:
+def _range_of(values: Any, margin: Number) -> tuple[float, float]:
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return (0.0, 1.0)
@@ -646,7 +629,7 @@ def _range_of(values: Any, margin: float) -> tuple[float, float]:
     return (low - pad, high + pad)
 
 
-def _number(value: float, digits: int) -> str:
+def _number(value: Number, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 

@@ -70,6 +70,4 @@ class Fields:
     def __getitem__(self, index: Any) -> np.ndarray:
         first, *others = index if isinstance(index, tuple) else (index,)
         vectors = self.data[first].movedim(-3, -1).transpose(-3, -2).unsqueeze(-2).numpy()  # (…, x, y, 1, 3)
-        return vectors[
-            (..., *others) if len(others) == 4 else (slice(None),) * (vectors.ndim - 4) + tuple(others)
-        ]
+        return vectors[(..., *others) if len(others) == 4 else (slice(None),) * (vectors.ndim - 4) + tuple(others)]

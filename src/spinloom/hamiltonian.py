@@ -24,9 +24,7 @@ def as_spins(spins: Any) -> Tensor:
     """
     tensor = spins if isinstance(spins, Tensor) else torch.from_numpy(_native(np.asarray(spins)))
     if tensor.ndim < 3 or tensor.shape[-3] != 3:
-        raise BadInput(
-            f"spins of shape {tuple(tensor.shape)}: need (…, 3, H, W), components x, y, z third from last"
-        )
+        raise BadInput(f"spins of shape {tuple(tensor.shape)}: need (…, 3, H, W), components x, y, z third from last")
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
@@ -50,9 +48,7 @@ def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
         if side < 4:
             raise BadInput(f"size={side}: a periodic checkerboard needs sides of at least 4; use 4 or more")
         if side % 2:
-            raise BadInput(
-                f"size={side}: a periodic checkerboard needs even sides; use {side - 1} or {side + 1}"
-            )
+            raise BadInput(f"size={side}: a periodic checkerboard needs even sides; use {side - 1} or {side + 1}")
     return sides
 
 

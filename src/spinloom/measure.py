@@ -19,7 +19,7 @@ from spinloom.topology import bond_share, charge, nodal_points
 from spinloom.typing import PerTexture, SiteMap
 
 ANGLES = (90, 75, 60)
-SITES_AT_ONCE = 1 << 20  # bounds the memory of one batch in float64
+SITES_AT_ONCE = 1 << 17  # bounds the memory of one batch; its temporaries in float64 then fit the cache
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,7 @@ class Table:
             with safe_open(path, "pt") as file:
                 order = (file.metadata() or {}).get("columns", "").split(",")
                 if sorted(order) != sorted(file.keys()):
-                    raise BadInput(
-                        f"{path}: holds no list of its columns, so it is not a table; measure again"
-                    )
+                    raise BadInput(f"{path}: holds no list of its columns, so it is not a table; measure again")
                 return cls({name: file.get_tensor(name) for name in order})
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
@@ -111,9 +109,7 @@ def measure(spins: Any, H: Hamiltonian | None = None, batch: int = 500) -> Table
     for part in _batches(spins, batch):
         if not part.isfinite().all():
             bad = int((~part.isfinite()).flatten(1).any(1).sum())
-            raise BadInput(
-                f"spins={bad} textures of {len(part)} hold NaN or infinity: nothing to measure; drop them"
-            )
+            raise BadInput(f"spins={bad} textures of {len(part)} hold NaN or infinity: nothing to measure; drop them")
         exact = part.double()
         row = {"energy_excess": H.energy_excess(exact)} if H is not None else {}
         row["mz"] = exact[:, 2].mean((-2, -1))

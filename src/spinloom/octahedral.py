@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, no_type_check
+from typing import TYPE_CHECKING, Any, TypeAlias, no_type_check
 
 import numpy as np
 import torch
@@ -13,10 +13,18 @@ from torch import Tensor
 
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import as_spins
-from spinloom.typing import Int, Spins
+from spinloom.typing import Spins
 
-Codes = Int[Tensor, "*batch 2 H W"]
-"""int16 coordinates (u, v) on the unfolded octahedron, one pair a site."""
+if TYPE_CHECKING:
+    Codes: TypeAlias = Tensor
+else:
+    try:
+        from jaxtyping import Int
+
+        Codes = Int[Tensor, "*batch 2 H W"]
+    except ImportError:
+        Codes = Tensor
+"""int16 coordinates (u, v) on the unfolded octahedron, one pair a site (see ``spinloom.typing``)."""
 
 SIDE = np.float32(32767)
 """The code of the square's edge; ±1 along each axis is coded exactly, so uniform states stay uniform."""
@@ -64,9 +72,7 @@ def length_error(spins: Any) -> float:
     """The largest difference of a spin's length from 1; infinite if one is not a number."""
     spins = as_spins(spins)
     sites = spins.shape[-2] * spins.shape[-1]
-    return float(
-        _length_error(spins.detach().to("cpu", torch.float32).reshape(-1, 3, sites).contiguous().numpy())
-    )
+    return float(_length_error(spins.detach().to("cpu", torch.float32).reshape(-1, 3, sites).contiguous().numpy()))
 
 
 def decode(codes: Codes, threads: int | None = None) -> Spins:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +13,7 @@ import torch
 
 from spinloom import run as runs
 from spinloom.anneal import anneal
-from spinloom.coverage import Coverage, CoverageReference
+from spinloom.coverage import Coverage, CoverageReference, Space
 from spinloom.dataset import Dataset, open_dataset, simulate, write_dataset
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
@@ -26,6 +27,8 @@ from spinloom.spiral import ground_state
 from spinloom.train import TrainingConfig, train
 
 STATE, RESULTS = "pipeline.json", "results.json"
+FEWEST = 40
+"""Textures that coverage is measured with, at the least."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,24 @@ class PipelineConfig:
         object.__setattr__(self, "networks", replace(self.networks, size=size))
         object.__setattr__(self, "training", replace(self.training, seed=self.seed))
         _ = self.hamiltonian  # refuses what cannot be
-        for name, least in (("samples", 4), ("prior_samples", 2), ("ddls_samples", 0), ("relax", 1)):
+        for name, least in (("samples", 1), ("prior_samples", FEWEST), ("ddls_samples", 0), ("relax", 1)):
             if getattr(self, name) < least:
                 raise BadInput(f"{name}={getattr(self, name)}: use a whole number from {least} on")
+        if 0 < self.ddls_samples < FEWEST:
+            raise BadInput(
+                f"ddls_samples={self.ddls_samples}: coverage needs at least {FEWEST}; use that or 0 for none"
+            )
         held_in = round(self.samples * self.training.fraction)
         if held_in < self.training.batch:
             raise BadInput(
                 f"samples={self.samples}: {held_in} to train on are fewer than a batch of {self.training.batch}; "
                 "use more samples or a smaller training.batch"
             )
-        if self.samples - held_in < 10:
-            raise BadInput(f"samples={self.samples}: {self.samples - held_in} to test on are too few; use more samples")
+        if self.samples - held_in < FEWEST:
+            raise BadInput(
+                f"samples={self.samples}: {self.samples - held_in} to test on are too few for coverage; "
+                f"use at least {math.ceil(FEWEST / (1 - self.training.fraction))}"
+            )
 
     @property
     def hamiltonian(self) -> Hamiltonian:
@@ -143,7 +153,7 @@ def run_pipeline(
     say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
     with state.timed("simulate"):
         data = simulate(out / "data", H, (config.size[0], config.size[1]), config.samples, config.seed, show=show)
-    held_out = data.split(config.training.fraction)[1]
+    held_in, held_out = data.split(config.training.fraction)
 
     networks = config.networks
     trained = {"untrained": train(data, out / "untrained", networks, replace(config.training, steps=0), show=False)}
@@ -161,7 +171,7 @@ def run_pipeline(
 
     say("measuring")
     with state.timed("measure"):
-        results = _results(out, config, held_out, sources, trained, state)
+        results = _results(out, config, held_in, held_out, sources, trained, state)
     results = {"preset": preset, "notes": list(notes), **results, "seconds": state.seconds}
     write_json(out / RESULTS, results)
     say("drawing")
@@ -194,7 +204,14 @@ def _sampled(
         rule = config.ddls
         method = "ddls" if row.method == "ddls" else "prior"
         spins = sample(
-            trained[row.source], row.samples, method, rule.rule, rule.steps, rule.step_size, config.seed, show=show
+            trained[row.source],
+            row.samples,
+            method,
+            rule.rule,
+            rule.steps,
+            rule.step_size,
+            config.seed,
+            show=show,
         )
     folder.parent.mkdir(exist_ok=True)
     origin = {"source": row.source, "method": row.method, "relax": row.relax, "seed": config.seed}
@@ -206,6 +223,7 @@ def _sampled(
 def _results(
     out: Path,
     config: PipelineConfig,
+    held_in: Dataset,
     held_out: Dataset,
     sources: list[tuple[_Row, Dataset]],
     trained: dict[str, runs.Run],
@@ -215,7 +233,9 @@ def _results(
     H = config.hamiltonian
     (out / "measures").mkdir(exist_ok=True)
     test = held_out[: config.prior_samples]
-    reference = {space: CoverageReference(test, space, H, seed=config.seed) for space in ("features", "spins")}
+    second = held_in[: config.prior_samples]  # stands for a perfect model in data against data
+    spaces: tuple[Space, ...] = ("features", "spins")
+    reference = {space: CoverageReference(test, space, H, seed=config.seed, second=second) for space in spaces}
     rows = [_judged(out, _Row("test data", "test-data", "data", "data", 0, len(test)), test, H, None, None)]
     for row, textures in sources:
         seconds = state.seconds.get(f"sample {row.folder}")
@@ -224,9 +244,7 @@ def _results(
     rebuilt = {}
     for name in ("vae", "hybrid"):
         untrained = runs.untrained(trained[name], config.seed)
-        error, start = (
-            float(reconstruction_error(test, reconstruct(run, test))) for run in (trained[name], untrained)
-        )
+        error, start = (float(reconstruction_error(test, reconstruct(run, test))) for run in (trained[name], untrained))
         rebuilt[name] = {"trained": error, "untrained": start}
     lowest = None
     if H.B == 0 and H.K == 0:
@@ -278,7 +296,9 @@ class _State:
             there = read_json(path)
             changed = runs.differences(there.get("config"), asked)
             if changed:
-                raise BadInput(f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder")
+                raise BadInput(
+                    f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder"
+                )
             return cls(path, there)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise BadInput(f"{out}: exists and is not a pipeline's folder; use another folder")

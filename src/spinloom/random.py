@@ -1,4 +1,4 @@
-"""Random numbers that are a pure function of (seed, texture, sweep, site): Threefry-2x32, nothing to carry along."""
+"""Random numbers as a pure function of (seed, texture, sweep, site): Threefry-2x32, no state to carry along."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 13
-"""Rounds in a sweep. For Threefry-2x32 the authors know of no statistical flaw from 13 rounds on (the Random123
-documentation and table 2 of the paper: Crush-resistant); the keys, made once a texture, take the full 20."""
+"""Rounds in a sweep: the fewest at which Threefry-2x32 is Crush-resistant, by the paper and by the documentation
+of Random123 ("no statistical flaws with ROUNDS=13 or more"). The keys, made once a texture, take the full 20."""
 
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 PARITY = 0x1BD11BDA
@@ -16,7 +16,10 @@ EXTRA = 1 << 31
 """Set in the site's word of the counter for a site's second pair of words in a sweep, used by the K term."""
 
 
-def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = 20) -> tuple[np.ndarray, np.ndarray]:
+Words = tuple[np.ndarray, np.ndarray]
+
+
+def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = 20) -> Words:
     """Two 32-bit words from two words of key and two of counter; arrays broadcast.
 
     A round is x0 += x1; x1 = rotate(x1) ^ x0; after every fourth the key is added again.
@@ -50,7 +53,7 @@ def texture_key(seed: int, index: int) -> tuple[int, int]:
     return int(first[0]), int(second[0])
 
 
-def site_words(key: tuple[int, int], sweep: int, sites: Any, extra: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def site_words(key: tuple[int, int], sweep: int, sites: Any, extra: bool = False) -> Words:
     """The two words of each site (r·W + c) in sweep number ``sweep``; ``extra`` gives the second pair."""
     sites = np.asarray(sites).astype(np.uint32)
     return threefry2x32(key, (np.uint32(sweep), sites | np.uint32(EXTRA) if extra else sites), ROUNDS)

@@ -77,9 +77,7 @@ def _with_data_coverage(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any
         if value.get("data_against_data") is not None
     }
     return [
-        {**entry, "coverage": held_back}
-        if entry.get("source") == "data" and not entry.get("coverage")
-        else entry
+        {**entry, "coverage": held_back} if entry.get("source") == "data" and not entry.get("coverage") else entry
         for entry in entries
     ]
 
@@ -91,7 +89,9 @@ def _row(out: Path, entry: Mapping[str, Any]) -> Row:
     if table.is_file():
         measures = Table.load(table).columns
     else:
-        measures = {name: [value["mean"]] for name, value in (entry.get("measures") or {}).items()}
+        means = {name: value["mean"] for name, value in (entry.get("measures") or {}).items()}
+        means.pop("charge", None)  # the mean of Q says nothing of the mean of |Q|
+        measures = {name: [mean] for name, mean in means.items()}
     coverage = {
         space: value["coverage"]
         for space, value in (entry.get("coverage") or {}).items()
@@ -131,9 +131,7 @@ def _textures(out: Path, entry: Mapping[str, Any], count: int) -> Any:
 
 def _unrelaxed(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Source → its row as it comes out of the generator."""
-    plain = [
-        row for row in results["rows"] if not row.get("relax") and row.get("method") in ("data", "prior")
-    ]
+    plain = [row for row in results["rows"] if not row.get("relax") and row.get("method") in ("data", "prior")]
     return {str(row.get("source")): row for row in reversed(plain)}
 
 
@@ -151,7 +149,7 @@ root, from the 0.2nd to the 99.8th percentile.""",
     "coverage-energy": """Coverage of the test data against the mean energy per site above the
 ferromagnet, ε in J; upper left is better. Hollow markers were relaxed at zero temperature and are joined
 to what they were relaxed from. The star is data against other data; the level lines are samples that
-cover badly by construction.""",
+cover badly by construction. A grey background marks a space that is not informative.""",
     "histograms": """Distributions over textures of ε, in J a site, and of the mean out-of-plane spin.
 Grey: the test data; hollow: relaxed. Every strip is scaled to its own peak. The axes span the data and
 the unrelaxed trained rows; a percentage with an arrow is the share of textures beyond them.""",
@@ -214,7 +212,7 @@ def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row]) -> lis
     return pictures
 
 
-def _metrics(out: Path) -> dict[str, list[dict[str, float]]]:
+def _metrics(out: Path) -> dict[str, Any]:
     order = list(draw.COLOURS)
     found = [path.parent.name for path in out.glob(f"*/{METRICS}")]
     found.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -225,7 +223,7 @@ def _metrics(out: Path) -> dict[str, list[dict[str, float]]]:
 CONTROLS = {"repeated": "100 repeated", "sector": "sector dropped", "noise": "noise"}
 
 
-def _controls(coverage: Mapping[str, Any]) -> dict[str, float]:
+def _controls(coverage: Mapping[str, Any]) -> dict[str, draw.Number]:
     return {_control(name): value for name, value in (coverage.get("controls") or {}).items()}
 
 
@@ -301,14 +299,9 @@ def _summary(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
     lines = [*_findings(rows), *map(str, results.get("notes") or [])]
     points = "".join(f"<li>{escape(line)}</li>" for line in lines)
     spent = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{_duration(value)}</td></tr>'
-        for name, value in seconds.items()
+        f'<tr><th scope="row">{escape(name)}</th><td>{_duration(value)}</td></tr>' for name, value in seconds.items()
     )
-    time = (
-        f"<details><summary>Time by stage</summary>{_table('', spent, 'Time by stage')}</details>"
-        if spent
-        else ""
-    )
+    time = f"<details><summary>Time by stage</summary>{_table('', spent, 'Time by stage')}</details>" if spent else ""
     return f"<dl>{listed}</dl>{f'<ul>{points}</ul>' if points else ''}{time}"
 
 
@@ -346,8 +339,8 @@ def _rows_table(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Every row and what was measured on it."""
     spaces = _spaces(results)
     columns: list[tuple[str, str, Cell]] = [
-        ("", "ε (J a site)", lambda row, _: _spread(row, "energy_excess", 4)),
-        ("", "M<sub>z</sub> std", lambda row, _: _deviation(row, "mz")),
+        ("", "ε (J a site)", lambda row, entry: _spread(row, entry, "energy_excess", 4)),
+        ("", "M<sub>z</sub> std", lambda row, entry: _deviation(row, entry, "mz")),
         ("nodal points a texture", "90°", lambda row, _: _mean(row, "nodal_points")),
         ("nodal points a texture", "75°", lambda row, _: _mean(row, "nodal_points_75")),
         ("nodal points a texture", "60°", lambda row, _: _mean(row, "nodal_points_60")),
@@ -360,7 +353,7 @@ def _rows_table(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
     ]
     note = (
         "Mean ± standard deviation over textures; “+ relax n” means n zero-temperature sweeps after "
-        "generating; time is that of generating alone."
+        "generating; time is that of the row's own step, sampling or relaxing what was sampled."
     )
     return _row_table(results, rows, columns, "All rows") + f"<p>{note}{_footnote(spaces)}</p>"
 
@@ -504,20 +497,20 @@ def _title(name: str) -> str:
     return draw.NAMES.get(name, name)
 
 
-def _spread(row: Row, name: str, digits: int) -> str | None:
-    values = row.values(name)
+def _spread(row: Row, entry: Mapping[str, Any], name: str, digits: int) -> str | None:
+    values, deviation = row.values(name), _deviation(row, entry, name, digits)
     if not len(values):
         return None
-    around = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return _fixed(float(values.mean()), digits) + around
+    return _fixed(float(values.mean()), digits) + (f" ± {deviation}" if deviation else "")
 
 
-def _deviation(row: Row, name: str) -> str | None:
+def _deviation(row: Row, entry: Mapping[str, Any], name: str, digits: int = 4) -> str | None:
     values = row.values(name)
-    return f"{values.std(ddof=1):.4f}" if len(values) > 1 else None
+    summary = (entry.get("measures") or {}).get(name) or {}
+    return _number(values.std(ddof=1) if len(values) > 1 else summary.get("std"), digits)
 
 
-def _mean(row: Row, name: str, scale: float = 1, unit: str = "", absolute: bool = False) -> str | None:
+def _mean(row: Row, name: str, scale: draw.Number = 1, unit: str = "", absolute: bool = False) -> str | None:
     values = row.values(name)
     if not len(values):
         return None
@@ -552,11 +545,11 @@ def _whole(value: Any) -> str | None:
     return None if value is None else f"{int(value):,}".replace(",", "\u202f")
 
 
-def _fixed(value: float, digits: int) -> str:
+def _fixed(value: draw.Number, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def _short(value: float) -> str:
+def _short(value: draw.Number) -> str:
     """Three digits, without a power of ten."""
     if value == 0:
         return "0"
@@ -564,7 +557,7 @@ def _short(value: float) -> str:
     return _fixed(value, places)
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: draw.Number) -> str:
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 120:

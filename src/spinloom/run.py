@@ -25,7 +25,12 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import Discriminator, Encoder, Generator, NetworkConfig
 
 FORMAT = 1
-CONFIG, METRICS, CHECKPOINT, WEIGHTS = "config.json", "metrics.jsonl", "checkpoint.safetensors", "weights.safetensors"
+CONFIG, METRICS, CHECKPOINT, WEIGHTS = (
+    "config.json",
+    "metrics.jsonl",
+    "checkpoint.safetensors",
+    "weights.safetensors",
+)
 
 
 def versions() -> dict[str, str]:
@@ -187,9 +192,7 @@ def restore(nets: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: 
             raise BadInput(f"{path}: does not fit the {player} in {CONFIG} ({reason}); train again") from error
 
 
-def restore_optimisers(
-    optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]
-) -> None:
+def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Load the moments that :func:`write_checkpoint` kept."""
     for player, optimiser in optimisers.items():
         state: dict[int, dict[str, Tensor]] = {}
@@ -220,7 +223,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "networks" not in config or "objective" not in config:
         raise BadInput(f"{folder / CONFIG}: is not a run's config; give a folder that `spinloom train` made")
     if config.get("format") != FORMAT:
-        raise BadInput(f"{folder / CONFIG}: format={config.get('format')}, this version reads {FORMAT}; update spinloom")
+        raise BadInput(
+            f"{folder / CONFIG}: format={config.get('format')}, this version reads {FORMAT}; update spinloom"
+        )
     return config
 
 
@@ -250,7 +255,7 @@ def load(path: Path | str, device: str = "cpu") -> Run:
     return Run(folder, step, config, networks, Hamiltonian(**model) if model else None, nets)
 
 
-def read_metrics(folder: Path | str) -> list[dict[str, float]]:
+def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``; a last line cut short by a kill is left out."""
     path = Path(folder) / METRICS
     lines = path.read_text().splitlines() if path.exists() else []

@@ -154,7 +154,13 @@ def _langevin(z: Tensor, decode: Decode, score: Score, settings: DDLS, seed: int
 
 
 def sample_latents(
-    decode: Decode, score: Score | None, count: int, latent: int, settings: DDLS | None, seed: int, advance=None
+    decode: Decode,
+    score: Score | None,
+    count: int,
+    latent: int,
+    settings: DDLS | None,
+    seed: int,
+    advance=None,
 ) -> tuple[Spins, Latents]:
     """``count`` textures and their codes, in chunks of a fixed length; ``settings`` None is the prior."""
     spins, codes = [], []
@@ -234,6 +240,8 @@ def reconstruct(run: Run, spins: Spins) -> Spins:
     """
     encoder = run.encoder
     if tuple(spins.shape[-2:]) != run.size:
-        raise BadInput(f"spins of lattice {tuple(spins.shape[-2:])}: the run's is {run.size}; use textures of that size")
+        raise BadInput(
+            f"spins of lattice {tuple(spins.shape[-2:])}: the run's is {run.size}; use textures of that size"
+        )
     with torch.no_grad():
         return torch.cat([run.generator(encoder(part)[0]) for part in spins.split(CHUNK)])

@@ -25,11 +25,11 @@ class Step:
             ≥ 0; a field that is not finite.
     """
 
-    temperature: float | None = None
+    temperature: float | int | None = None
     heat_bath: int = 0
     over_relax: int = 0
     relax: int = 0
-    field: float | None = None
+    field: float | int | None = None
 
     def __post_init__(self) -> None:
         for name in ("heat_bath", "over_relax", "relax"):
@@ -69,22 +69,22 @@ class Schedule:
             if not isinstance(step, Step):
                 raise BadInput(f"steps={step!r}: a schedule is made of Step values; use Step(temperature, …)")
         if not 0 < self.sweeps <= MOST_SWEEPS:
-            raise BadInput(f"schedule of {self.sweeps} sweeps: need at least 1 and at most {MOST_SWEEPS}; change the counts")
+            raise BadInput(f"schedule of {self.sweeps} sweeps: need 1 to {MOST_SWEEPS}; change the counts")
 
     @classmethod
     def geometric(
-        cls, T0: float, T1: float, steps: int, heat_bath: int = 1, over_relax: int = 4, relax: int = 0
+        cls, T0: float | int, T1: float | int, steps: int, heat_bath: int = 1, over_relax: int = 4, relax: int = 0
     ) -> Schedule:
         """Temperatures T0·(T1/T0)^(i/(steps−1)), i = 0 … steps−1, each with the same sweeps."""
         T0, T1 = _temperature("T0", T0), _temperature("T1", T1)
         if not _whole(steps) or steps < 1:
             raise BadInput(f"steps={steps}: need a whole number of temperatures, at least 1; use e.g. steps=200")
         over = max(steps - 1, 1)
-        temperatures = (math.exp(math.log(T0) + (math.log(T1) - math.log(T0)) * i / over) for i in range(steps))
+        temperatures = (T0 * (T1 / T0) ** (i / over) for i in range(steps))
         return cls(tuple(Step(t, heat_bath, over_relax, relax) for t in temperatures))
 
     @classmethod
-    def constant(cls, T: float, sweeps: int, over_relax: int = 0) -> Schedule:
+    def constant(cls, T: float | int, sweeps: int, over_relax: int = 0) -> Schedule:
         """``sweeps`` times one heat-bath sweep and ``over_relax`` over-relaxation sweeps at one temperature."""
         return cls.geometric(T, T, sweeps, 1, over_relax)
 
@@ -101,7 +101,7 @@ class Schedule:
         """This schedule followed by zero-temperature alignment sweeps."""
         return self.then(Schedule.relaxation(sweeps))
 
-    def with_field(self, values: float | None | Iterable[float | None]) -> Schedule:
+    def with_field(self, values: float | int | Iterable[float | int | None] | None) -> Schedule:
         """The same sweeps in the field ``values``: one number for all steps, or one a step (a field cooling)."""
         each = list(values) if isinstance(values, Iterable) else [values] * len(self.steps)
         if len(each) != len(self.steps):
@@ -114,9 +114,9 @@ class Schedule:
         return sum(step.sweeps for step in self.steps)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: one object a step, what is zero or None left out."""
-        return {"steps": [{k: v for k, v in asdict(step).items() if v not in (0, None) or k == "field" and v == 0.0}
-                          for step in self.steps]}
+        """Plain JSON values: one object a step, what is as in ``Step()`` left out."""
+        nothing = asdict(Step())
+        return {"steps": [{k: v for k, v in asdict(step).items() if v != nothing[k]} for step in self.steps]}
 
     @classmethod
     def from_dict(cls, values: Any) -> Schedule:
@@ -131,7 +131,7 @@ class Schedule:
         known = {field.name for field in fields(Step)}
         for number, step in enumerate(steps):
             if not isinstance(step, dict) or not known.issuperset(step):
-                raise BadInput(f"schedule step {number}={step!r}: its keys are {', '.join(sorted(known))}; use those alone")
+                raise BadInput(f"schedule step {number}={step!r}: unknown; use the keys {', '.join(sorted(known))}")
         return cls(tuple(Step(**step) for step in steps))
 
 

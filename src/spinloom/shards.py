@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from spinloom import version
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_bytes
 from spinloom.hamiltonian import Hamiltonian
@@ -61,12 +62,10 @@ def header(
     schedule: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What ``dataset.json`` says of the whole set, before its shards and statistics."""
-    from spinloom.version import __version__
-
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "version": __version__,
+        "version": version.__version__,
         "origin": origin,
         "hamiltonian": None if hamiltonian is None else hamiltonian.as_dict(),
         "size": list(size),
@@ -140,9 +139,7 @@ def read_info(path: Path | str) -> dict[str, Any]:
         raise BadInput(f"{path}: not a data set (no {INFO}); name a folder that simulate or import has made")
     info = read_json(path / INFO)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise BadInput(
-            f"{path / INFO}: describes no data set; name a folder that simulate or import has made"
-        )
+        raise BadInput(f"{path / INFO}: describes no data set; name a folder that simulate or import has made")
     if info.get("format_version") != FORMAT_VERSION or info.get("encoding") != ENCODING:
         raise BadInput(
             f"{path / INFO}: format {info.get('format_version')}, {info.get('encoding')}, is not known here; "

@@ -66,9 +66,7 @@ class Simulation:
             except TypeError:
                 number = -1
             if not least <= number < 2**64:
-                raise BadInput(
-                    f"{name}={value}: need a whole number from {least} on; use e.g. {name}={least}"
-                )
+                raise BadInput(f"{name}={value}: need a whole number from {least} on; use e.g. {name}={least}")
             object.__setattr__(self, name, number)
 
     @classmethod

@@ -88,9 +88,7 @@ def ground_state(H: Hamiltonian, size: int | tuple[int, int]) -> GroundState:
     qy = 2 * math.pi * torch.arange(height // 2 + 1, dtype=torch.float64)[:, None] / height
     energy = -H.J * (qx.cos() + qy.cos()) - abs(H.D) * torch.hypot(qx.sin(), qy.sin())
     # (n, m) and (m, n) differ by rounding alone: the larger n is taken, so that the answer is one
-    m, n = max(
-        ((energy - energy.min()) < 1e-12 * H.J).nonzero().tolist(), key=lambda pair: (pair[1], -pair[0])
-    )
+    m, n = max(((energy - energy.min()) < 1e-12 * H.J).nonzero().tolist(), key=lambda pair: (pair[1], -pair[0]))
     lowest = spiral_energy(H, (height, width), n, m)
     return GroundState(lowest, lowest + 2 * H.J, (n, m), spiral(H, (height, width), n, m))
 

@@ -23,7 +23,7 @@ Array = np.ndarray
 Key = tuple[int, int]
 
 TINY = 1e-30
-"""Added to |h|² so that a vanishing field divides nothing by zero; far below what float32 resolves beside 1."""
+"""Added to |h|² so that a vanishing field divides nothing by zero; nothing beside 1 in float32."""
 
 HOT = 1e9
 """The temperature of a random start, in units of J: the heat bath then draws from the uniform sphere."""
@@ -31,7 +31,6 @@ HOT = 1e9
 
 def linear_field(spins: Array, hamiltonian: Hamiltonian) -> Array:
     """h, the field of the bonds and of B: the energy of one spin in it is −h·S − K S_z²; interfacial DMI."""
-    x, y, z = spins
     right, left, up, down = (np.roll(spins, *by) for by in ((-1, -1), (1, -1), (-1, -2), (1, -2)))
     bonds = hamiltonian.J * ((left + right) + (up + down))
     turned = np.stack((left[2] - right[2], down[2] - up[2], (right[0] - left[0]) + (up[1] - down[1])))
@@ -41,7 +40,7 @@ def linear_field(spins: Array, hamiltonian: Hamiltonian) -> Array:
 
 
 def random_start(size: tuple[int, int], key: Key, dmi: Dmi = "interfacial", dtype: Any = np.float32) -> Array:
-    """Spins uniform on the sphere: sweep number 0, a heat bath at the temperature :data:`HOT` on spins along +z."""
+    """Spins uniform on the sphere: sweep number 0, a heat bath at temperature :data:`HOT` from spins along z."""
     spins = np.zeros((3, *size), dtype)
     spins[2] = 1
     return heat_bath(spins, Hamiltonian(J=1, D=0, dmi=dmi), HOT, key, sweep=0)
@@ -57,8 +56,8 @@ def heat_bath(spins: Array, hamiltonian: Hamiltonian, temperature: float, key: K
     and a uniform azimuth. For K ≠ 0 this is the proposal S′, taken with probability
     min(1, exp(K (S′_z² − S_z²)/T)).
 
-    Source: Miyatake, Yamamoto, Kim, Toyonaga, Nagai, J. Phys. C 19, 2539 (1986), eqs. (8)–(11); the logarithm is
-    written so that it keeps its digits both at b ≪ 1 and at b ≫ 1.
+    Source: Miyatake, Yamamoto, Kim, Toyonaga, Nagai, J. Phys. C 19, 2539 (1986); the logarithm is written so
+    that it keeps its digits both at b ≪ 1 and at b ≫ 1.
     """
     sites = _sites(spins)
     u, v = (uniform(word, spins.dtype) for word in site_words(key, sweep, sites))
@@ -76,8 +75,9 @@ def heat_bath(spins: Array, hamiltonian: Hamiltonian, temperature: float, key: K
 def around(field: Array, length: Array, drop: Array, v: Array) -> Array:
     """The unit vector at 1 − cos θ = ``drop`` from the field and azimuth 2πv about it.
 
-    The vector (sin θ cos φ, sin θ sin φ, ∓cos θ) is mirrored in the plane that takes ∓ẑ to the field's direction;
-    the sign, that of −h_z, keeps the mirror well defined. A mirror is as good as a rotation: φ is uniform.
+    The vector (sin θ cos φ, sin θ sin φ, ∓cos θ) is mirrored in the plane that takes ∓ẑ to the direction of the
+    field; the sign, that of −h_z, keeps the mirror well defined. As φ is uniform, a mirror serves as well as a
+    rotation.
     """
     cosine, sine = 1 - drop, np.sqrt(drop * (2 - drop))
     angle = 2 * np.pi * v.astype(np.float64)  # the fast kernels reduce exactly; so does float64
@@ -93,14 +93,14 @@ def around(field: Array, length: Array, drop: Array, v: Array) -> Array:
 
 
 def accept(old: Array, new: Array, k_over_t: float, key: Key, sweep: int) -> Array:
-    """Metropolis' choice for the K term alone, exp(K (S′_z² − S_z²)/T) > w, with w from the site's extra words."""
+    """Metropolis' choice for the K term alone: S′ if w < exp(K (S′_z² − S_z²)/T), w from the extra words."""
     w = uniform(site_words(key, sweep, _sites(old), extra=True)[0], old.dtype)
     gain = k_over_t * (new[2] * new[2] - old[2] * old[2])
     return np.where(w < np.exp(np.minimum(gain, 0)), new, old)
 
 
 def over_relax(spins: Array, hamiltonian: Hamiltonian, temperature: float, key: Key, sweep: int) -> Array:
-    """Turn every spin by 180° about h: S′ = 2 (S·h) h/|h|² − S, at constant energy; for K ≠ 0 see :func:`accept`.
+    """Turn every spin by 180° about h: S′ = 2 (S·h) h/|h|² − S, at constant energy; K ≠ 0: see :func:`accept`.
 
     Source: Creutz, Phys. Rev. D 36, 515 (1987), for SU(2); the O(3) spin is the same reflection.
     """
@@ -117,8 +117,8 @@ def align(spins: Array, hamiltonian: Hamiltonian) -> Array:
     """Point every spin along its field, at zero temperature; the energy never rises.
 
     For K = 0 this is the minimum of the one-site energy. For K > 0 the field is h + 2K S_z ẑ, for K < 0 it is
-    h + 2|K| (S_x, S_y, 0): up to a constant the K term is minus a convex quadratic Q, and replacing Q by its
-    tangent at the present spin bounds the energy from above and touches it there; aligning minimises the bound.
+    h + 2|K| (S_x, S_y, 0): up to a constant the K term is minus a convex quadratic Q. With Q replaced by its
+    tangent at the present spin the energy can only grow, except there; aligning minimises that upper bound.
     """
 
     def update(old: Array, field: Array) -> Array:

@@ -1,13 +1,14 @@
 """The sweep of :mod:`spinloom.sweep` on a CPU: a row of one colour at a time, in SIMD registers.
 
 The inner loops are written lane by lane. While Numba compiles, the functions under "rows" run once, on
-:class:`Lanes` values whose arithmetic appends LLVM vector instructions: vectorisation is not left to chance, and
-every operation is elementwise and IEEE-exact (fused where ``fma`` says so; no fast-math, no approximate
-reciprocals), so the bits do not depend on the register width, the number of threads or the batch.
+:class:`Lanes` values whose arithmetic appends LLVM vector instructions. So vectorisation is not left to chance,
+and as every operation is elementwise and IEEE-exact (fused where ``fma`` says so; no fast-math, no approximate
+reciprocals), the bits do not depend on the width of the registers, the number of threads or the batch.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,8 @@ PAD = 16
 """Floats between rows, where the periodic neighbours on either side are kept."""
 
 TOGETHER = 5
-"""Sweeps that cross the lattice as one wave, each colour one row and two steps behind the one before it, so that
-the rows in work stay in the nearest cache. A temperature's 1 + 4 sweeps of the default schedule are one wave."""
+"""Sweeps that cross the lattice as one wave, so that the rows in work stay in the nearest cache: as many as the
+default schedule has at a temperature."""
 
 AT_ONCE = 50_000_000
 """Site updates in one call, a fraction of a second: an interrupt waits no longer."""
@@ -107,7 +108,8 @@ class Lanes:
         values = [self.value, *(self.like(other).value for other in others)]
         function = ir.FunctionType(self.value.type, [self.value.type] * len(values))
         full = f"llvm.{name}.v{LANES}{'f32' if self.value.type == _FLOATS else 'i32'}"
-        return self.of(self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, full), values))
+        callee = cgutils.get_or_insert_function(self.builder.module, function, full)
+        return self.of(self.builder.call(callee, values))
 
     def bits(self) -> Lanes:
         return self.of(self.builder.bitcast(self.value, _INTS))
@@ -166,7 +168,7 @@ COSINE = (0.99999994, -4.934793, 4.058412, -1.3318802, 0.2196968)
 
 
 def exp2_parts(x: Lanes) -> tuple[Lanes, Lanes]:
-    """(e, s) with 2ˣ = s + s·e, x ≤ 0; s = 2ⁿ, n whole, so that for small x, s = 1 and 2ˣ − 1 = e to all digits."""
+    """(e, s) with 2ˣ = s + s·e, x ≤ 0: s = 2ⁿ, n whole; for small x, s = 1 and 2ˣ − 1 = e to all its digits."""
     x = maximum(x, -126.0)
     shifted = x + 12582912.0  # 1.5·2²³: the sum rounds x to n, which then sits in the lowest bits
     fraction = x - (shifted - 12582912.0)
@@ -185,7 +187,8 @@ def minus_log1p_minus(m: Lanes) -> Lanes:
 
 def sine_cosine(word: Lanes) -> tuple[Lanes, Lanes]:
     """sin 2πv and cos 2πv, v the word's upper 24 bits / 2²⁴: of the half angle, then doubled."""
-    half = word.of(word.builder.ashr(word.value, word.like(8).value)).to_float() * 2.0**-24  # in [−1/2, 1/2)
+    signed = word.of(word.builder.ashr(word.value, word.like(8).value))  # v or v − 1: the same angle
+    half = signed.to_float() * 2.0**-24
     square = half * half
     s, c = half * polynomial(square, SINE), polynomial(square, COSINE)
     twice = s + s
@@ -256,7 +259,10 @@ class Row:
 
     def field(self) -> list[Lanes]:
         """h of :func:`spinloom.sweep.linear_field`, in units of J."""
-        left, right = self.spins(self.beside), self.spins(self.builder.add(self.beside, ir.Constant(self.pitch.type, 1)))
+        left, right = (
+            self.spins(self.beside),
+            self.spins(self.builder.add(self.beside, ir.Constant(self.pitch.type, 1))),
+        )
         up, down = self.spins(self.above), self.spins(self.below)
         x, y, z = ((left[c] + right[c]) + (up[c] + down[c]) for c in range(3))
         return [
@@ -276,8 +282,8 @@ def dot(a: list[Lanes], b: list[Lanes], plus: float = 0.0) -> Lanes:
     return fma(a[2], b[2], fma(a[1], b[1], first))
 
 
-# A heat bath is five short loops over the row rather than one long one: a core looks a few hundred instructions
-# ahead, and has to see the next sites in order to work on them while the long chain of these ones completes.
+# A heat bath is six short loops over the row rather than a long one: a core looks some hundred instructions ahead,
+# and has to see the next sites there to work on them while the chain of operations of the present ones completes.
 
 
 def draw(row: Row) -> None:
@@ -419,9 +425,8 @@ def _loop(update: Callable[[Row], None]) -> Any:
     return loop
 
 
-@intrinsic
-def _align_stack(typing: Any) -> Any:
-    """Begin the caller's frame on a cache line, or registers kept there may straddle two: up to twice the time."""
+def _align_frame(typing: Any) -> Any:
+    """Begin the caller's frame on a cache line; registers kept there may else straddle two, at half the speed."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         room = cgutils.alloca_once(builder, _FLOATS)
@@ -433,6 +438,7 @@ def _align_stack(typing: Any) -> Any:
     return types.none(), generate
 
 
+_on_a_cache_line: Any = intrinsic(_align_frame)
 _draw, _weigh, _cap, _tilt, _spin_around = map(_loop, (draw, weigh, cap, tilt, spin_around))
 _finish_heat_bath, _over_relax, _align = map(_loop, (finish_heat_bath, over_relax, align))
 _finish_heat_bath_k, _over_relax_k, _align_k = map(_loop, (finish_heat_bath_k, over_relax_k, align_k))
@@ -444,13 +450,23 @@ HEAT_BATH, OVER_RELAX, ALIGN, ANISOTROPIC = 0, 1, 2, 3
 """Kinds of sweep; the last is added to a kind where K ≠ 0."""
 
 
-@njit(nogil=True, cache=True, inline="always")
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Numba's compilation, kept on disk where there is a place for it; other threads run meanwhile."""
+    function = inspect.unwrap(function)  # without the checks of shapes and types that a test run puts around it
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return njit(**options)(function)
+
+
+@_compiled
 def _begin(r, colour, pitch):
     """The x row of one colour's sites in row r: SCRATCH rows, then for every r and colour x, y, z rows."""
     return PAD + (len(SCRATCH) + 3 * (2 * r + colour)) * pitch
 
 
-@njit(nogil=True, cache=True, inline="always")
+@_compiled
 def _wrap(buffer, own, half, pitch):
     """The periodic neighbours left and right of a row."""
     for component in range(3):
@@ -459,14 +475,15 @@ def _wrap(buffer, own, half, pitch):
         buffer[start + half] = buffer[start]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _run(buffer, height, half, pitch, kinds, numbers, key, first):
     """Sweeps number first, first + 1, … of the given kinds, numbers[i] the parameters of the i-th.
 
-    Stage 2i + c of a wave is colour c of its sweep i. It starts in row 2i + c, one row after the stage before it,
-    and goes round once, two steps behind that stage, which thus has always done the rows on either side.
+    Stage 2i + c of a wave is colour c of its sweep i. It starts one row after the stage before it and goes round
+    once, two steps behind it: always after that stage has done the same row and those on either side of it, and
+    never before that stage has used what this one changes.
     """
-    _align_stack()
+    _on_a_cache_line()
     lanes = (half + LANES - 1) // LANES
     for begin in range(0, kinds.size, TOGETHER):
         stages = 2 * min(TOGETHER, kinds.size - begin)
@@ -505,7 +522,7 @@ def _run(buffer, height, half, pitch, kinds, numbers, key, first):
                 _wrap(buffer, own, half, pitch)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _pack(spins, buffer, pitch, bulk):
     """A texture (3, H, W) into rows of one colour; of bulk DMI turned by +90° about z."""
     _, height, width = spins.shape
@@ -521,7 +538,7 @@ def _pack(spins, buffer, pitch, bulk):
             _wrap(buffer, own, half, pitch)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_compiled
 def _unpack(buffer, spins, pitch, bulk):
     """The inverse of :func:`_pack`; lengths, which wander by a rounding error a sweep, are set to 1."""
     _, height, width = spins.shape
@@ -561,7 +578,7 @@ class Program:
         key = np.array(texture_key(seed, index), np.uint32)
         if start is None:
             out[:2], out[2] = 0, 1
-        _pack(out if start is None else start, buffer, pitch, self.bulk and start is not None)
+        _pack(out if start is None else np.ascontiguousarray(start), buffer, pitch, self.bulk and start is not None)
         if start is None:
             hot = np.array([_parameters(HOT)], np.float32)
             _run(buffer, height, half, pitch, np.array([HEAT_BATH]), hot, key, 0)

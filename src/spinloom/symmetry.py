@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, no_type_check
 
-import numba
 import numpy as np
 import torch
 
 from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
+from spinloom.topology import compiled
 from spinloom.typing import Spins
 
 Matrix = tuple[tuple[int, ...], ...]
@@ -99,9 +99,7 @@ def symmetries(H: Hamiltonian, size: int | tuple[int, int]) -> tuple[Symmetry, .
     return tuple(group)
 
 
-def random_symmetry(
-    spins: Any, H: Hamiltonian | None, generator: np.random.Generator | torch.Generator
-) -> Spins:
+def random_symmetry(spins: Any, H: Hamiltonian | None, generator: np.random.Generator | torch.Generator) -> Spins:
     """Each texture of the batch under its own random element of :func:`symmetries` and random translation.
 
     Uniform over the group; ``generator`` alone decides, and a texture's draw does not depend on its content.
@@ -136,7 +134,7 @@ def _table(H: Hamiltonian | None, size: tuple[int, int]) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _move(spins, moves, down, along, out):  # pragma: no cover (compiled)
     """Each texture under its element, as in :meth:`Symmetry.__call__`, then rolled by (down, along)."""
@@ -179,9 +177,7 @@ def _element(H: Hamiltonian, lattice: Matrix) -> Symmetry:
 
 def _product(left: Matrix, right: Matrix) -> Matrix:
     columns = list(zip(*right, strict=True))
-    return tuple(
-        tuple(sum(a * b for a, b in zip(row, column, strict=True)) for column in columns) for row in left
-    )
+    return tuple(tuple(sum(a * b for a, b in zip(row, column, strict=True)) for column in columns) for row in left)
 
 
 def _determinant(m: Matrix) -> int:

@@ -9,6 +9,7 @@ into one huge cluster, so counts should be read beside :func:`bond_share`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numba
@@ -21,6 +22,14 @@ from spinloom.hamiltonian import as_spins
 from spinloom.typing import Counts, PerTexture
 
 SITES_AT_ONCE = 1 << 18  # bounds the memory of one chunk of bonds: about 20 MB in float32
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Numba's compilation; other threads run meanwhile, and the machine code is kept where a folder allows it."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return numba.njit(nogil=True)(function)
 
 
 def charge(spins: Any) -> PerTexture:
@@ -48,14 +57,12 @@ def charge(spins: Any) -> PerTexture:
     return torch.from_numpy(answer).reshape(spins.shape[:-3])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _half_angle(a, b, c):  # pragma: no cover (compiled)
     """Ω/2, in (−π, π], of the triangle a, b, c."""
     volume = (
-        a[0] * (b[1] * c[2] - b[2] * c[1])
-        + a[1] * (b[2] * c[0] - b[0] * c[2])
-        + a[2] * (b[0] * c[1] - b[1] * c[0])
+        a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
     )
     ab = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     bc = b[0] * c[0] + b[1] * c[1] + b[2] * c[2]
@@ -63,7 +70,7 @@ def _half_angle(a, b, c):  # pragma: no cover (compiled)
     return math.atan2(volume, 1 + ab + bc + ca)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _charge(spins, answer):  # pragma: no cover (compiled)
     textures, _, height, width = spins.shape
@@ -125,7 +132,7 @@ def nodal_centres(spins: Any, angle: float | int = 90) -> list[Tensor]:
     return list(torch.from_numpy(centres).split(counts.tolist()))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _mean_positions(labels, first, centres):  # pragma: no cover (compiled)
     """Mean plaquette centre of every cluster: offsets from its circular mean, averaged."""
@@ -201,7 +208,7 @@ def _clusters(spins: Tensor, angle: float | int) -> tuple[np.ndarray, np.ndarray
     return labels, counts
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _label(broken, labels, counts):  # pragma: no cover (compiled)
     """Number the edge-connected clusters of each texture by union–find on the torus."""

@@ -31,7 +31,8 @@ class TrainingConfig:
 
     Attributes:
         objective: "vae", "gan" or "hybrid".
-        steps: updates of every player; 0 leaves the networks untrained. The paper says 6,000 and also 100 epochs of 600, which are 60,000.
+        steps: updates of every player; 0 leaves the networks untrained. The paper says 6,000 and also 100 epochs
+            of 600, which are 60,000.
         batch: real textures a step.
         rate: Adam's learning rate; ``momentum`` its (β₁, β₂).
         beta, gamma: the loss weights of Eqs. (1) and (3).
@@ -126,8 +127,10 @@ def update(
     losses = objective.losses(nets, spins, latents)
     found = gradients(nets, objective.players, losses)
     for player, grads in found.items():
-        if not math.isfinite(torch.stack(torch._foreach_norm(grads)).sum() + losses[player].detach()):
-            raise FloatingPointError(f"the {player}'s loss is {float(losses[player].detach())}, its gradient not finite")
+        if not math.isfinite(nn.utils.get_total_norm(grads) + losses[player].detach()):
+            raise FloatingPointError(
+                f"the {player}'s loss is {float(losses[player].detach())}, its gradient not finite"
+            )
     for player, grads in found.items():
         for parameter, gradient in zip(nets[player].parameters(), grads, strict=True):
             parameter.grad = gradient
@@ -200,7 +203,9 @@ def train(
     config = config or TrainingConfig()
     networks = networks or NetworkConfig(size=data.size)
     if tuple(data.size) != networks.size:
-        raise BadInput(f"{data.path}: its lattice is {data.size}, the networks' {networks.size}; set networks.size to it")
+        raise BadInput(
+            f"{data.path}: its lattice is {data.size}, the networks' {networks.size}; set networks.size to it"
+        )
     held_in, _ = data.split(config.fraction)
     if len(held_in) < config.batch:
         raise BadInput(

@@ -1,36 +1,36 @@
-"""The only shape vocabulary of the package."""
+"""The only shape vocabulary of the package.
 
-from __future__ import annotations
+``Spins``     (*batch, 3, H, W): unit vectors; component (x, y, z), row (y), column (x).
+``SiteMap``   (*batch, H, W): one number a lattice site.
+``PerTexture``(*batch): one number a texture.
+``Counts``    (*batch): one whole number a texture.
+``Latents``   (n, latent): latent codes z.
+``Logits``    (n,): the discriminator's answer before the sigmoid; positive means real.
+
+Type checkers read them as tensors; where jaxtyping is installed (it is not on a bare GPU machine), a run under
+its import hook checks the shapes of every call.
+"""
+
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
-try:
-    from jaxtyping import Float, Int
-except ImportError:  # a bare GPU machine: the annotations stay readable, nothing checks them
+if TYPE_CHECKING:
+    Spins: TypeAlias = Tensor
+    SiteMap: TypeAlias = Tensor
+    PerTexture: TypeAlias = Tensor
+    Counts: TypeAlias = Tensor
+    Latents: TypeAlias = Tensor
+    Logits: TypeAlias = Tensor
+else:
+    try:
+        from jaxtyping import Float, Int
 
-    class Float:  # type: ignore[no-redef]
-        def __class_getitem__(cls, item):
-            return Tensor
-
-    class Int:  # type: ignore[no-redef]
-        def __class_getitem__(cls, item):
-            return Tensor
-
-
-Spins = Float[Tensor, "*batch 3 H W"]
-"""Unit vectors on an H × W lattice: component (x, y, z), row (y), column (x)."""
-
-SiteMap = Float[Tensor, "*batch H W"]
-"""One number a lattice site."""
-
-PerTexture = Float[Tensor, "*batch"]
-"""One number a texture."""
-
-Counts = Int[Tensor, "*batch"]
-"""One whole number a texture."""
-
-Latents = Float[Tensor, "n latent"]
-"""Latent codes z."""
-
-Logits = Float[Tensor, " n"]
-"""The discriminator's answer before the sigmoid: positive means real."""
+        Spins = Float[Tensor, "*batch 3 H W"]
+        SiteMap = Float[Tensor, "*batch H W"]
+        PerTexture = Float[Tensor, "*batch"]
+        Counts = Int[Tensor, "*batch"]
+        Latents = Float[Tensor, "n latent"]
+        Logits = Float[Tensor, " n"]
+    except ImportError:
+        Spins = SiteMap = PerTexture = Counts = Latents = Logits = Tensor

@@ -1,0 +1,5 @@
+"""``python -m spinloom``."""
+
+from spinloom.cli import main
+
+main()
