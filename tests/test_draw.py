@@ -1,10 +1,8 @@
-"""Colours, panels and charts: what is drawn is where, and as large, as the data say."""
+"""Colours and pictures: what is drawn is where, and as large, as the spins say."""
 
 from __future__ import annotations
 
 import colorsys
-from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,10 +10,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from spinloom import draw
-from spinloom.draw import Row
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.topology import nodal_centres
@@ -39,31 +35,6 @@ def by_gid(ax, gid):
     found = [artist for artist in ax.get_children() if artist.get_gid() == gid]
     assert len(found) == 1, (gid, len(found))
     return found[0]
-
-
-def rows():
-    rng = np.random.default_rng(0)
-
-    def row(name, source, method, relax, energy, spread, coverage, nodal):
-        measures = {
-            "energy_excess": torch.from_numpy(energy + spread * rng.standard_normal(200)),
-            "mz": torch.from_numpy(0.02 * rng.standard_normal(200)),
-            "nodal_points": torch.full((200,), nodal, dtype=torch.int64),
-            "nodal_points_75": torch.full((200,), 2 * nodal, dtype=torch.int64),
-            "nodal_points_60": torch.full((200,), 3 * nodal, dtype=torch.int64),
-        }
-        return Row(name, source, method, relax, measures, {"features": coverage, "spins": 0.94})
-
-    return [
-        row("test data", "data", "data", 0, -0.164, 0.002, 0.95, 0),
-        row("untrained", "untrained", "prior", 0, 0.9, 0.05, 0.0, 30),
-        row("untrained + relax 20", "untrained", "prior", 20, -0.13, 0.01, 0.7, 0),
-        row("random + relax 20", "random", "random", 20, -0.12, 0.01, 0.9, 1),
-        row("vae prior", "vae", "prior", 0, -0.11, 0.008, 0.9, 4),
-        row("vae prior + relax 20", "vae", "prior", 20, -0.158, 0.002, 0.85, 0),
-        row("hybrid prior", "hybrid", "prior", 0, -0.14, 0.004, 0.8, 2),
-        row("hybrid ddls", "hybrid", "ddls", 0, -0.15, 0.003, 0.6, 1),
-    ]
 
 
 class TestSpinColours:
@@ -220,203 +191,3 @@ class TestPanel:
         spins = random_spins(4, 3, 8, 8)
         images = [ax.images[0].get_array() for ax in draw.hero(spins).axes]
         assert np.array_equal(np.stack(images[:4]), draw.spin_colours(spins))
-
-
-class TestScatter:
-    def drawn(self, **kwargs):
-        ax = axes()
-        draw.coverage_energy_scatter(ax, rows(), **kwargs)
-        return ax
-
-    def test_markers_are_at_the_data(self):
-        ax = self.drawn()
-        for row in rows():
-            if row.name == "untrained":
-                continue
-            ((x,), (y,)) = by_gid(ax, row.name).get_data()
-            assert x == pytest.approx(row.measures["energy_excess"].mean().item())
-            assert y == row.coverage["features"]
-
-    def test_far_off_row_sits_at_the_edge_and_is_named(self):
-        ax = self.drawn()
-        ((x,), (y,)) = by_gid(ax, "untrained").get_data()
-        low, high = ax.get_xlim()
-        assert low < x < high < 0.5 and y == 0
-        mean = rows()[1].measures["energy_excess"].mean().item()
-        assert ax.get_title("left") == f"off scale → untrained ε = {mean:.2f}"
-
-    def test_relaxed_rows_are_hollow_and_joined_to_their_twins(self):
-        ax = self.drawn()
-        for row in rows():
-            hollow = by_gid(ax, row.name).get_markerfacecolor() == "white"
-            assert hollow == (row.relax > 0)
-        twins = [line.get_xydata().tolist() for line in ax.lines if line.get_gid() == "twin"]
-        ends = [
-            [by_gid(ax, name).get_xydata()[0].tolist() for name in (source, f"{source} + relax 20")]
-            for source in ("untrained", "vae prior")  # random spins have no unrelaxed row
-        ]
-        assert twins == ends
-
-    def test_trials_are_joined_within_themselves(self):
-        ax = axes()
-        trials = [
-            Row(
-                "gan",
-                "gan",
-                "prior",
-                relax,
-                {"energy_excess": [-0.1 - relax / 1e4]},
-                {"features": height},
-                trial,
-            )
-            for trial, height in enumerate((0.5, 0.6))
-            for relax in (0, 20)
-        ]
-        draw.coverage_energy_scatter(ax, trials)
-        twins = [line for line in ax.lines if line.get_gid() == "twin"]
-        assert [set(line.get_ydata()) for line in twins] == [{0.5}, {0.6}]
-
-    def test_controls_and_verdict(self):
-        ax = self.drawn(controls={"100 repeated": 0.4, "noise": 0.1})
-        assert set(by_gid(ax, "control 100 repeated").get_ydata()) == {0.4}
-        assert set(by_gid(ax, "control noise").get_ydata()) == {0.1}
-        assert "not informative" not in ax.get_title("left")
-        ax = self.drawn(space="spins", informative=False)
-        assert ax.get_title("left").startswith("not informative")
-
-    def test_rows_without_numbers_are_left_out(self):
-        ax = axes()
-        draw.coverage_energy_scatter(ax, [Row("nothing", "gan", "prior"), *rows()])
-        assert not [line for line in ax.lines if line.get_gid() == "nothing"]
-
-    def test_unknown_sources_and_methods_have_a_look(self):
-        row = Row("x", "flow", "langevin")
-        assert row.colour.startswith("#") and row.marker
-
-
-class TestLosses:
-    def metrics(self, *keys):
-        return [
-            {"step": step, "seconds": step / 2, **dict.fromkeys(keys, 1 + step / 10)} for step in range(10, 400, 10)
-        ]
-
-    def test_curves_are_drawn_where_they_belong(self):
-        runs = {
-            "vae": self.metrics("encoder", "generator", "reconstruction", "kl"),
-            "gan": self.metrics("discriminator", "generator", "logit_real", "logit_prior"),
-        }
-        figure = draw.loss_curves(runs)
-        drawn = {line.get_gid() for ax in figure.axes for line in ax.lines if " " in (line.get_gid() or "")}
-        # a VAE's generator loss is the sum of the two parts that are shown
-        gan = {f"gan {key}" for key in ("discriminator", "generator", "logit_real", "logit_prior")}
-        assert drawn == {"vae reconstruction", "vae kl"} | gan
-        panel = figure.axes[0]
-        steps, values = panel.lines[0].get_data()
-        assert steps.tolist() == list(range(10, 400, 10))
-        assert values.tolist() == [1 + step / 10 for step in range(10, 400, 10)]
-
-    def test_only_panels_that_hold_something(self):
-        figure = draw.loss_curves({"vae": self.metrics("reconstruction", "kl")})
-        assert len([ax for ax in figure.axes if ax.get_visible()]) == 2
-        draw.loss_curves({})  # an empty one is no error
-
-    def test_running_mean_keeps_lines_straight(self):
-        line = np.linspace(3, 9, 201)
-        assert np.allclose(draw._running_mean(line)[5:-5], line[5:-5])
-        assert np.allclose(draw._running_mean(np.full(201, 4.0)), 4)
-        assert draw._running_mean(np.array([2.0])).tolist() == [2]
-
-
-class TestHistograms:
-    def test_strips_hold_the_values_and_the_axis_ignores_the_untrained(self):
-        figure = draw.histograms(rows())
-        ax = figure.axes[0]
-        low, high = ax.get_xlim()
-        assert -0.2 < low < -0.164 and -0.11 < high < 0
-        for row in rows():
-            if row.source in ("data", "untrained"):
-                continue
-            values = row.values("energy_excess")
-            counts, edges, base = by_gid(ax, f"{row.name} energy_excess").get_data()
-            expected, _ = np.histogram(values, edges)
-            assert np.allclose((counts - base) * expected.max() / 0.85, expected)
-        assert any(text.get_text() == "100% →" for text in ax.texts)
-
-    def test_data_is_behind_every_strip(self):
-        ax = draw.histograms(rows()).axes[0]
-        grey = [patch for patch in ax.patches if patch.get_facecolor()[:3] == to_rgb("0.82")]
-        assert len(grey) == len(rows())
-
-    def test_one_quantity_alone(self):
-        only = [Row(row.name, row.source, row.method, row.relax, {"mz": row.measures["mz"]}) for row in rows()]
-        assert len(draw.histograms(only).axes) == 1
-
-
-class TestNodalChart:
-    def test_dots_and_ticks_are_at_the_means(self):
-        ax = axes()
-        draw.nodal_chart(ax, rows())
-        for place, row in enumerate(rows()):
-            for name in ("nodal_points", "nodal_points_75", "nodal_points_60"):
-                ((x,), (y,)) = by_gid(ax, f"{row.name} {name}").get_data()
-                assert (x, y) == (row.values(name).mean(), len(rows()) - 1 - place)
-        assert [tick.get_text() for tick in ax.get_yticklabels()] == [row.name for row in rows()]
-
-    def test_all_zero_is_drawn(self):
-        ax = axes()
-        draw.nodal_chart(ax, rows()[:1])
-        FigureCanvasAgg(ax.figure).draw()
-        assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1]
-
-
-def metrics():
-    keys = ("reconstruction", "kl", "discriminator", "generator", "logit_real", "logit_prior")
-    return [{"step": step, **dict.fromkeys(keys, 0.1 + step / 100)} for step in range(10, 2010, 10)]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: draw.texture_panel({"data": random_spins(5, 3, 8, 8), "VAE": random_spins(5, 3, 8, 8)}, Hamiltonian()),
-        lambda: draw.coverage_energy(
-            [*rows(), replace(rows()[1], name="again", source="random")],
-            {space: {"100 repeated": 0.4, "sector dropped": 0.5, "noise": 0} for space in ("features", "spins")},
-            {"features": True, "spins": False},
-        ),
-        lambda: draw.coverage_energy([replace(row, coverage={"features": 0.5}) for row in rows()]),
-        lambda: draw.histograms(rows()),
-        lambda: draw.nodal_figure(rows()),
-        lambda: draw.loss_curves({"vae": metrics(), "gan": metrics(), "hybrid": metrics()}),
-    ],
-    ids=["textures", "coverage-energy", "one-space", "histograms", "nodal-points", "losses"],
-)
-def test_letters_are_legible_and_do_not_collide(make):
-    figure = make()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    hidden = {
-        label
-        for ax in figure.axes
-        for axis in (ax.xaxis, ax.yaxis)
-        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
-        for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }
-    boxes = []
-    for text in texts:
-        if text in hidden:
-            continue
-        box = text.get_window_extent(canvas.get_renderer())
-        inside = text.axes is None or text.axes.get_visible()
-        if inside and box.width > 1:
-            assert text.get_fontsize() >= 7, text.get_text()
-            boxes.append((text.get_text(), box))
-    assert len(boxes) > 8
-    for (first, a), (second, b) in combinations(boxes, 2):
-        across = min(a.x1, b.x1) - max(a.x0, b.x0)
-        along = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across < 2 or along < 2, (first, second)
-    width, height = figure.canvas.get_width_height()
-    for text, box in boxes:
-        assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, text

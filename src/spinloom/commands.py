@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import docstring_parser
 from cyclopts import Parameter, validators
@@ -57,7 +57,9 @@ def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str =
 
 
 if TYPE_CHECKING:  # what they look like to a reader; every field of the real ones may be None
-    PipelineChanges, TrainingChanges, NetworkChanges = PipelineConfig, TrainingConfig, NetworkConfig
+    PipelineChanges: TypeAlias = PipelineConfig
+    TrainingChanges: TypeAlias = TrainingConfig
+    NetworkChanges: TypeAlias = NetworkConfig
 else:
     PipelineChanges = _changes(PipelineConfig, {"NetworkConfig": ("size",), "TrainingConfig": ("objective", "seed")})
     TrainingChanges = _changes(TrainingConfig, {"TrainingConfig": ("objective",)})

@@ -49,11 +49,12 @@ def to_xarray(data: Dataset, name: str, cell: tuple[float, float, float], units:
 
 def _values(fields: Fields) -> Any:
     try:
-        import dask.array  # pyright: ignore[reportMissingImports]
+        from dask.array import from_array  # pyright: ignore[reportMissingImports]
     except ImportError:
         return fields[:]
     at_once = max(1, SITES_A_BLOCK // (fields.shape[1] * fields.shape[2]))
-    return dask.array.from_array(fields, chunks=(at_once, -1, -1, -1, -1), name=False, asarray=False)
+    chunks: Any = (at_once, -1, -1, -1, -1)  # Dask's annotation forgets tuples
+    return from_array(fields, chunks=chunks, name=False, asarray=False)
 
 
 @final

@@ -1,38 +1,24 @@
-"""A finished pipeline folder as one page of pictures and tables."""
+"""A finished pipeline folder as pictures and one page: reads the folder and draws what it holds."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from spinloom import draw
+from spinloom import charts, draw
 from spinloom.dataset import open_dataset
-from spinloom.draw import Row
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_bytes, write_text
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table
+from spinloom.page import Picture, Spaces, control_name, page
+from spinloom.rows import COLOURS, Number, Row
 from spinloom.run import METRICS, read_metrics
 
 PANEL = 5
 """Textures a row of the panel of textures."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: the stem of its file's name, its caption and words for who cannot see it."""
-
-    stem: str
-    figure: draw.Figure
-    caption: str
-    alt: str
 
 
 def write_report(out: Path) -> Path:
@@ -49,21 +35,13 @@ def write_report(out: Path) -> Path:
         raise BadInput(f"{out / 'results.json'}: holds no rows; name the folder of a finished pipeline")
     results = {**results, "rows": _with_data_coverage(results["rows"])}
     rows = [_row(out, entry) for entry in results["rows"]]
-    banner, pictures = _banner(out, results), _pictures(out, results, rows)
-    images = {}
+    spaces = _spaces(results["rows"])
+    banner, pictures = _banner(out, results), _pictures(out, results, rows, spaces)
     for picture in (*banner, *pictures):
-        content = _png(picture.figure)
-        write_bytes(out / f"{picture.stem}.png", content)
-        images[picture.stem] = base64.b64encode(content).decode()
-    page = out / "report.html"
-    write_text(page, _page(results, rows, banner, pictures, images))
-    return page
-
-
-def _png(figure: draw.Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})  # the same run, the same bytes
-    return content.getvalue()
+        write_bytes(out / f"{picture.stem}.png", picture.png)
+    path = out / "report.html"
+    write_text(path, page(results, rows, spaces, banner, pictures))
+    return path
 
 
 # what the folder holds
@@ -73,7 +51,7 @@ def _with_data_coverage(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any
     """The rows, the data's own with the figures of data against data, which the others carry."""
     held_back = {
         space: {**value, "coverage": value["data_against_data"], "knn": value.get("knn_data_against_data")}
-        for space, value in _spaces({"rows": entries}).items()
+        for space, value in _spaces(entries).items()
         if value.get("data_against_data") is not None
     }
     return [
@@ -107,10 +85,10 @@ def _row(out: Path, entry: Mapping[str, Any]) -> Row:
     )
 
 
-def _spaces(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _spaces(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each space what its rows agree on: data against data, the controls, the bandwidth, the verdict."""
     spaces: dict[str, dict[str, Any]] = {}
-    for entry in results["rows"]:
+    for entry in entries:
         for space, value in (entry.get("coverage") or {}).items():
             if not value:
                 continue
@@ -139,6 +117,9 @@ def _hamiltonian(results: Mapping[str, Any]) -> Hamiltonian:
     return Hamiltonian(**(results.get("hamiltonian") or {}))
 
 
+# pictures
+
+
 CAPTIONS = {
     "hero": "",
     "textures": """Textures above their energy density maps; not picked by eye but the first of each set
@@ -163,7 +144,10 @@ strong: a running mean.""",
 
 
 def _picture(stem: str, figure: draw.Figure, alt: str) -> Picture:
-    return Picture(stem, figure, CAPTIONS[stem].replace("\n", " "), alt)
+    width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})  # the same run, the same bytes
+    return Picture(stem, content.getvalue(), (width, height), CAPTIONS[stem].replace("\n", " "), alt)
 
 
 def _banner(out: Path, results: Mapping[str, Any]) -> list[Picture]:
@@ -178,7 +162,7 @@ def _banner(out: Path, results: Mapping[str, Any]) -> list[Picture]:
     return []
 
 
-def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row]) -> list[Picture]:
+def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row], spaces: Spaces) -> list[Picture]:
     pictures = []
     plain = _unrelaxed(results)
     panel, colours = {}, {}
@@ -191,433 +175,33 @@ def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row]) -> lis
         figure = draw.texture_panel(panel, _hamiltonian(results), colours=colours)
         alt = f"Sample textures and energy density maps of {', '.join(panel)}."
         pictures.append(_picture("textures", figure, alt))
-    spaces = _spaces(results)
     if spaces:
-        figure = draw.coverage_energy(
+        figure = charts.coverage_energy(
             rows,
             {space: _controls(value) for space, value in spaces.items()},
             {space: value["informative"] for space, value in spaces.items()},
         )
         alt = "Scatter chart of coverage against energy; the numbers are in the table of all rows."
         pictures.append(_picture("coverage-energy", figure, alt))
-    if any(len(row.values(name)) > 1 for row in rows for name in draw.HISTOGRAMS):
+    if any(len(row.values(name)) > 1 for row in rows for name in charts.HISTOGRAMS):
         alt = "Histograms of energy and magnetisation; means and deviations are in the table of all rows."
-        pictures.append(_picture("histograms", draw.histograms(rows), alt))
+        pictures.append(_picture("histograms", charts.histograms(rows), alt))
     if any(len(row.values("nodal_points")) for row in rows):
         alt = "Dot chart of nodal points a texture; the numbers are in the table of all rows."
-        pictures.append(_picture("nodal-points", draw.nodal_figure(rows), alt))
+        pictures.append(_picture("nodal-points", charts.nodal_figure(rows), alt))
     runs = _metrics(out)
     if runs:
-        pictures.append(_picture("losses", draw.loss_curves(runs), f"Loss curves of {', '.join(runs)}."))
+        pictures.append(_picture("losses", charts.loss_curves(runs), f"Loss curves of {', '.join(runs)}."))
     return pictures
 
 
 def _metrics(out: Path) -> dict[str, Any]:
-    order = list(draw.COLOURS)
+    order = list(COLOURS)
     found = [path.parent.name for path in out.glob(f"*/{METRICS}")]
     found.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
     runs = {name: read_metrics(out / name) for name in found}
     return {name: lines for name, lines in runs.items() if lines}
 
 
-CONTROLS = {"repeated": "100 repeated", "sector": "sector dropped", "noise": "noise"}
-
-
-def _controls(coverage: Mapping[str, Any]) -> dict[str, draw.Number]:
-    return {_control(name): value for name, value in (coverage.get("controls") or {}).items()}
-
-
-def _control(name: str) -> str:
-    return CONTROLS.get(name, name)
-
-
-# the page
-
-
-def _page(
-    results: Mapping[str, Any],
-    rows: Sequence[Row],
-    banner: Sequence[Picture],
-    pictures: Sequence[Picture],
-    images: Mapping[str, str],
-) -> str:
-    preset, (height, width) = results.get("preset") or "", _size(results)
-    title = f"spinloom: {preset} run" if preset else "spinloom: a run"
-    sections = [
-        ("Summary", "summary", _summary(results, rows)),
-        ("All rows", "rows", _rows_table(results, rows)),
-        ("Coverage and its controls", "coverage", _coverage_section(results, rows)),
-        ("Reconstruction", "reconstruction", _reconstruction(results)),
-        ("Figures", "figures", "".join(_figure(picture, images) for picture in pictures)),
-        ("How to read this", "reading", READING),
-        ("Settings", "settings", _settings(results)),
-    ]
-    sections = [section for section in sections if section[2]]
-    links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for name, anchor, _ in sections)
-    body = "".join(
-        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{content}</section>'
-        for name, anchor, content in sections
-    )
-    top = "".join(_image(picture, images, "hero") for picture in banner)
-    lattice = f"{height} × {width} sites" if height else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header>{top}<h1>{escape(title)}</h1><p>Magnetic textures, annealed, learned, generated and judged"
-        f"{': ' + lattice if lattice else ''}.</p></header>\n"
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
-    )
-
-
-def _size(results: Mapping[str, Any]) -> tuple[int, int]:
-    size = results.get("size") or (0, 0)
-    return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))
-
-
-def _summary(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    seconds = results.get("seconds") or {}
-    versions = {"spinloom": results.get("spinloom", "?"), **(results.get("versions") or {})}
-    model = results.get("hamiltonian") or {}
-    ground = results.get("ground_state") or {}
-    facts: list[tuple[str, Any]] = [
-        ("preset", results.get("preset")),
-        ("lattice", "{} × {}, periodic".format(*_size(results)) if results.get("size") else None),
-        ("Hamiltonian", ", ".join(f"{name} = {value}" for name, value in model.items())),
-        ("seed", results.get("seed")),
-        ("time", _duration(sum(seconds.values())) if seconds else None),
-        ("versions", ", ".join(f"{name} {value}" for name, value in versions.items())),
-    ]
-    if ground.get("energy_excess") is not None:
-        at = f" at q = 2π({', '.join(map(str, ground['q']))})/L" if ground.get("q") else ""
-        facts.append(("ground state of the box", f"ε = {_fixed(ground['energy_excess'], 4)} J{at}"))
-    listed = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
-        for name, value in facts
-        if value not in (None, "")
-    )
-    lines = [*_findings(rows), *map(str, results.get("notes") or [])]
-    points = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    spent = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{_duration(value)}</td></tr>' for name, value in seconds.items()
-    )
-    time = f"<details><summary>Time by stage</summary>{_table('', spent, 'Time by stage')}</details>" if spent else ""
-    return f"<dl>{listed}</dl>{f'<ul>{points}</ul>' if points else ''}{time}"
-
-
-def _findings(rows: Sequence[Row]) -> list[str]:
-    """What the rows say first: the data, the best generator as it is, and the baseline without learning."""
-    lines = []
-    mean = {id(row): float(v.mean()) for row in rows if len(v := row.values("energy_excess"))}
-    known = [row for row in rows if id(row) in mean]
-    for row in known:
-        if row.source == "data":
-            lines.append(f"{row.name}: ε = {_fixed(mean[id(row)], 4)} J a site{_nodal_words(row)}.")
-    trained = [row for row in known if row.source not in ("data", *draw.UNTRAINED) and not row.relax]
-    if trained:
-        best = min(trained, key=lambda row: mean[id(row)])
-        lines.append(
-            "Lowest mean energy of the generators without relaxation: "
-            f"{best.name}, ε = {_fixed(mean[id(best)], 4)} J a site{_nodal_words(best)}."
-        )
-    for row in known:
-        if row.source in draw.UNTRAINED and row.relax:
-            found = f"ε = {_fixed(mean[id(row)], 4)} J a site{_nodal_words(row)}"
-            lines.append(f"Baseline without learning: {row.name}, {found}.")
-    return lines
-
-
-def _nodal_words(row: Row) -> str:
-    values = row.values("nodal_points")
-    return f", {values.mean():.3g} nodal points a texture" if len(values) else ""
-
-
-Cell = Callable[[Row, Mapping[str, Any]], "str | None"]
-
-
-def _rows_table(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Every row and what was measured on it."""
-    spaces = _spaces(results)
-    columns: list[tuple[str, str, Cell]] = [
-        ("", "ε (J a site)", lambda row, entry: _spread(row, entry, "energy_excess", 4)),
-        ("", "M<sub>z</sub> std", lambda row, entry: _deviation(row, entry, "mz")),
-        ("nodal points a texture", "90°", lambda row, _: _mean(row, "nodal_points")),
-        ("nodal points a texture", "75°", lambda row, _: _mean(row, "nodal_points_75")),
-        ("nodal points a texture", "60°", lambda row, _: _mean(row, "nodal_points_60")),
-        ("", "bonds ≥\u00a090°", lambda row, _: _mean(row, "bond_share_90", scale=100, unit="%")),
-        ("", "|Q|", lambda row, _: _mean(row, "charge", absolute=True)),
-        ("", "period (sites)", lambda row, _: _mean(row, "wavelength")),
-        *(("coverage", escape(space), _coverage_cell(space, "coverage")) for space in spaces),
-        ("", "samples", lambda _, entry: _whole(entry.get("samples"))),
-        ("", "time", lambda _, entry: _optional(entry.get("seconds"), _duration)),
-    ]
-    note = (
-        "Mean ± standard deviation over textures; “+ relax n” means n zero-temperature sweeps after "
-        "generating; time is that of the row's own step, sampling or relaxing what was sampled."
-    )
-    return _row_table(results, rows, columns, "All rows") + f"<p>{note}{_footnote(spaces)}</p>"
-
-
-def _neighbours_table(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Every row's coverage and its nearest-neighbour figures, space by space."""
-    columns: list[tuple[str, str, Cell]] = []
-    for space in _spaces(results):
-        columns.append((escape(space), "coverage", _coverage_cell(space, "coverage")))
-        for name in ("precision", "recall", "density", "coverage"):
-            columns.append((escape(space), f"k-NN {name}", _coverage_cell(space, "knn", name)))
-    return _row_table(results, rows, columns, "Coverage and nearest neighbours")
-
-
-def _row_table(
-    results: Mapping[str, Any], rows: Sequence[Row], columns: Sequence[tuple[str, str, Cell]], label: str
-) -> str:
-    """A table of all rows with those of the columns (group, heading, cell) that hold anything."""
-    lines = list(zip(rows, results["rows"], strict=True))
-    cells = [[cell(row, entry) for row, entry in lines] for _, _, cell in columns]
-    used = [number for number, column in enumerate(cells) if any(cell is not None for cell in column)]
-    if not used:
-        return ""
-    body = "".join(
-        f'<tr><th scope="row"><span style="background:{row.colour}"></span>{escape(row.name)}</th>'
-        + "".join(f"<td>{'–' if (cell := cells[number][line]) is None else cell}</td>" for number in used)
-        + "</tr>"
-        for line, row in enumerate(rows)
-    )
-    return _table(_two_line_head([columns[number][:2] for number in used]), body, label)
-
-
-def _footnote(spaces: Mapping[str, Mapping[str, Any]]) -> str:
-    if all(value["informative"] for value in spaces.values()):
-        return ""
-    return " † not informative: a control comes within 0.1 of data against data; no claim rests on it."
-
-
-def _two_line_head(columns: Sequence[tuple[str, str]]) -> str:
-    """A table head in which neighbours of the same group share a heading."""
-    first, second = '<th rowspan="2" scope="col">row</th>', ""
-    for number, (group, label) in enumerate(columns):
-        if not group:
-            first += f'<th rowspan="2" scope="col">{label}</th>'
-            continue
-        second += f'<th scope="col">{label}</th>'
-        if number == 0 or columns[number - 1][0] != group:
-            span = sum(other == group for other, _ in columns)
-            first += f'<th colspan="{span}" scope="colgroup">{group}</th>'
-    return f"<tr>{first}</tr>" + (f"<tr>{second}</tr>" if second else "")
-
-
-def _coverage_section(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    spaces = _spaces(results)
-    if not spaces:
-        return ""
-    names = list(dict.fromkeys(name for value in spaces.values() for name in (value.get("controls") or {})))
-    labels = ["space", "data against data", *map(_control, names), "bandwidth", "verdict"]
-    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
-    body = ""
-    for space, value in spaces.items():
-        controls = value.get("controls") or {}
-        cells = [
-            _number(value.get("data_against_data"), 3),
-            *(_number(controls.get(name), 3) for name in names),
-            _optional(value.get("bandwidth"), _short),
-            "informative" if value["informative"] else "not informative †",
-        ]
-        listed = "".join(f"<td>{cell or '–'}</td>" for cell in cells)
-        body += f'<tr><th scope="row">{escape(space)}</th>{listed}</tr>'
-    kept = dict.fromkeys(str(value["sector"]) for value in spaces.values() if value.get("sector"))
-    sector = f" (kept: {escape(', '.join(kept))})" if kept else ""
-    return (
-        "<p>Coverage is the share of the test data that lies where the model puts its mass. It is worth "
-        "reading only in a space where it falls clearly for samples that cover badly by construction: 100 "
-        f"textures repeated, the data without one symmetry sector{sector}, and noise.</p>"
-        f"{_table(f'<tr>{head}</tr>', body, 'Coverage controls')}"
-        f"{_neighbours_table(results, rows)}<p>k-NN: precision, recall, density and coverage from nearest "
-        f"neighbours, a second opinion; density may exceed 1.{_footnote(spaces)}</p>"
-    )
-
-
-def _reconstruction(results: Mapping[str, Any]) -> str:
-    errors = {name: value for name, value in (results.get("reconstruction") or {}).items() if value}
-    if not errors:
-        return ""
-    head = '<tr><th scope="col">objective</th><th scope="col">trained</th><th scope="col">untrained</th></tr>'
-    body = "".join(
-        f'<tr><th scope="row">{escape(_title(name))}</th>'
-        + "".join(f"<td>{_optional(value.get(key), _short) or '–'}</td>" for key in ("trained", "untrained"))
-        + "</tr>"
-        for name, value in errors.items()
-    )
-    return (
-        "<p>Mean squared error of a spin component after encoding and decoding test data; 2/3 for unrelated "
-        f"spins.</p>{_table(head, body, 'Reconstruction error')}"
-    )
-
-
-def _settings(results: Mapping[str, Any]) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
-        for name, value in _flat(results.get("config") or {})
-    )
-    return f"<details><summary>All settings</summary>{_table('', body, 'Settings')}</details>" if body else ""
-
-
-def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    if not isinstance(config, Mapping) or not config:
-        yield prefix, config
-        return
-    for name, value in config.items():
-        yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
-
-
-def _figure(picture: Picture, images: Mapping[str, str]) -> str:
-    return f"<figure>{_image(picture, images, '')}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-
-
-def _image(picture: Picture, images: Mapping[str, str], kind: str) -> str:
-    width, height = (round(side * picture.figure.dpi) for side in picture.figure.get_size_inches())
-    shown = f' class="{kind}"' if kind else f' style="max-width:{round(width * 110 / picture.figure.dpi)}px"'
-    return (
-        f'<img{shown} width="{width}" height="{height}" alt="{escape(picture.alt)}" '
-        f'src="data:image/png;base64,{images[picture.stem]}">'
-    )
-
-
-def _table(head: str, body: str, label: str) -> str:
-    top = f"<thead>{head}</thead>" if head else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
-        f"<table>{top}<tbody>{body}</tbody></table></div>"
-    )
-
-
-# cells
-
-
-def _title(name: str) -> str:
-    return draw.NAMES.get(name, name)
-
-
-def _spread(row: Row, entry: Mapping[str, Any], name: str, digits: int) -> str | None:
-    values, deviation = row.values(name), _deviation(row, entry, name, digits)
-    if not len(values):
-        return None
-    return _fixed(float(values.mean()), digits) + (f" ± {deviation}" if deviation else "")
-
-
-def _deviation(row: Row, entry: Mapping[str, Any], name: str, digits: int = 4) -> str | None:
-    values = row.values(name)
-    summary = (entry.get("measures") or {}).get(name) or {}
-    return _number(values.std(ddof=1) if len(values) > 1 else summary.get("std"), digits)
-
-
-def _mean(row: Row, name: str, scale: draw.Number = 1, unit: str = "", absolute: bool = False) -> str | None:
-    values = row.values(name)
-    if not len(values):
-        return None
-    return f"{_short(scale * float((np.abs(values) if absolute else values).mean()))}{unit}"
-
-
-def _coverage_cell(space: str, *keys: str) -> Cell:
-    """A cell with one figure of a row's coverage in ``space``, marked where it tells nothing."""
-
-    def cell(_: Row, entry: Mapping[str, Any]) -> str | None:
-        whole = (entry.get("coverage") or {}).get(space) or {}
-        value: Any = whole
-        for key in keys:
-            value = (value or {}).get(key)
-        number = _number(value, 3)
-        if number is None or keys[0] != "coverage" or whole.get("informative", True):
-            return number
-        return f'<span class="mute" title="not informative">{number} †</span>'
-
-    return cell
-
-
-def _optional(value: Any, write: Callable[[Any], str]) -> str | None:
-    return None if value is None else write(value)
-
-
-def _number(value: Any, digits: int) -> str | None:
-    return None if value is None else _fixed(float(value), digits)
-
-
-def _whole(value: Any) -> str | None:
-    return None if value is None else f"{int(value):,}".replace(",", "\u202f")
-
-
-def _fixed(value: draw.Number, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def _short(value: draw.Number) -> str:
-    """Three digits, without a power of ten."""
-    if value == 0:
-        return "0"
-    places = int(np.clip(2 - np.floor(np.log10(abs(value))), 0, 6))
-    return _fixed(value, places)
-
-
-def _duration(seconds: draw.Number) -> str:
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-READING = """
-<ul>
-<li><strong>ε</strong> is the energy per site above the ferromagnet, in units of the exchange J. Lower is
-more stable; annealed data are metastable, so the ground state of the box lies below them.</li>
-<li><strong>Nodal points</strong> are connected groups of plaquettes with a bond whose two spins turn by
-the threshold angle or more. They are singularities of the lattice's scale, not topologically protected
-defects (π₁ of the sphere is trivial): nothing keeps them from being relaxed away. The number depends on
-the threshold, so three are given; in noise the groups merge into one, so read the share of such bonds
-beside it.</li>
-<li><strong>Generate, then relax</strong> is the baseline of every claim about removing defects: twenty
-zero-temperature sweeps clear nearly all of them, even from an untrained generator's output. A method that
-removes nodal points earns its cost only by what it does better than the relaxed rows: energy, coverage,
-time.</li>
-<li><strong>Coverage</strong> and the k-NN figures compare with the test data in the named space. A mean
-energy says nothing about variety, and a coverage nothing about defects: read them together.</li>
-<li><strong>|Q|</strong> is the mean size of the topological charge (Berg &amp; Lüscher), a whole number
-for each texture.</li>
-</ul>
-"""
-
-STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--back:#fff;--band:#f6f8fa;
---link:#0057a8}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9da7b3;--line:#3d444d;--back:#0d1117;
---band:#161b22;--link:#6cb6ff}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:76rem;padding:1rem 1.25rem 4rem;background:var(--back);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-h1{font-size:1.8rem;margin:.8rem 0 0}
-h2{font-size:1.3rem;margin:2.4rem 0 .6rem;border-bottom:1px solid var(--line)}
-header p{color:var(--soft);margin:.2rem 0}
-p,li,figcaption{max-width:75ch}
-a{color:var(--link)}
-nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;list-style:none;padding:0;margin:.6rem 0}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.7rem 1.5rem;margin:0 0 1rem}
-dt{color:var(--soft);font-size:.82rem}
-dd{margin:0}
-.scroll{overflow-x:auto;margin:.6rem 0}
-table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-thead th{background:var(--band);font-weight:600;vertical-align:bottom;white-space:normal}
-thead th[colspan]{text-align:center}
-tbody th,thead tr:first-child th:first-child{position:sticky;left:0;background:var(--back);text-align:left;
-font-weight:500}
-thead tr:first-child th:first-child{background:var(--band);z-index:1}
-tbody th span{display:inline-block;width:.65em;height:.65em;border-radius:50%;margin-right:.45em;
-border:1px solid var(--soft)}
-details td,details th{text-align:left;white-space:normal}
-.mute{color:var(--soft)}
-figure{margin:1.2rem 0 2rem}
-figcaption{color:var(--soft);font-size:.9rem;margin-top:.5rem}
-img{display:block;width:100%;height:auto;background:#fff;border-radius:6px}
-figure img{padding:.5rem}
-summary{cursor:pointer}
-"""
+def _controls(coverage: Mapping[str, Any]) -> dict[str, Number]:
+    return {control_name(name): value for name, value in (coverage.get("controls") or {}).items()}

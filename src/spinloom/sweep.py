@@ -22,8 +22,8 @@ from spinloom.random import site_words, uniform
 Array = np.ndarray
 Key = tuple[int, int]
 
-TINY = 1e-30
-"""Added to |h|² so that a vanishing field divides nothing by zero; nothing beside 1 in float32."""
+TINY = 1e-15
+"""Added to h_z, so that a field that vanishes exactly still has a direction; beside 1 it is nothing in float32."""
 
 HOT = 1e9
 """The temperature of a random start, in units of J: the heat bath then draws from the uniform sphere."""
@@ -36,6 +36,7 @@ def linear_field(spins: Array, hamiltonian: Hamiltonian) -> Array:
     turned = np.stack((left[2] - right[2], down[2] - up[2], (right[0] - left[0]) + (up[1] - down[1])))
     field = bonds + hamiltonian.D * turned
     field[2] += hamiltonian.B
+    field[2] += TINY * hamiltonian.J
     return field.astype(spins.dtype)
 
 
@@ -63,7 +64,7 @@ def heat_bath(spins: Array, hamiltonian: Hamiltonian, temperature: float, key: K
     u, v = (uniform(word, spins.dtype) for word in site_words(key, sweep, sites))
 
     def update(old: Array, field: Array) -> Array:
-        length = np.sqrt((field * field).sum(0) + spins.dtype.type(TINY))
+        length = np.sqrt((field * field).sum(0))
         b = length / temperature
         drop = np.minimum(-np.log1p(u * np.expm1(-2 * b)) / b, 2)  # 1 − cos θ
         new = around(field, length, drop, v)
@@ -106,7 +107,7 @@ def over_relax(spins: Array, hamiltonian: Hamiltonian, temperature: float, key: 
     """
 
     def update(old: Array, field: Array) -> Array:
-        twice = 2 * (old * field).sum(0) / ((field * field).sum(0) + spins.dtype.type(TINY))
+        twice = 2 * (old * field).sum(0) / (field * field).sum(0)
         new = twice * field - old
         return accept(old, new, hamiltonian.K / temperature, key, sweep) if hamiltonian.K else new
 
@@ -126,7 +127,7 @@ def align(spins: Array, hamiltonian: Hamiltonian) -> Array:
         pull = np.zeros((3, 1, 1), spins.dtype)
         pull[:2], pull[2] = -2 * min(k, 0.0), 2 * max(k, 0.0)
         field = field + pull * old
-        return field / np.sqrt((field * field).sum(0) + spins.dtype.type(TINY))
+        return field / np.sqrt((field * field).sum(0))
 
     return _by_colour(spins, hamiltonian, update)
 

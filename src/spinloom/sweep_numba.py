@@ -268,7 +268,7 @@ class Row:
         return [
             fma(self.D, left[2] - right[2], x),
             fma(self.D, down[2] - up[2], y),
-            fma(self.D, (right[0] - left[0]) + (up[1] - down[1]), z + self.B),
+            fma(self.D, (right[0] - left[0]) + (up[1] - down[1]), z + self.B) + TINY,
         ]
 
     def words(self, extra: bool = False) -> tuple[Lanes, Lanes]:
@@ -277,9 +277,8 @@ class Row:
         return random_words(self.key, self.sweep, sites | EXTRA if extra else sites)
 
 
-def dot(a: list[Lanes], b: list[Lanes], plus: float = 0.0) -> Lanes:
-    first = fma(a[0], b[0], plus) if plus else a[0] * b[0]
-    return fma(a[2], b[2], fma(a[1], b[1], first))
+def dot(a: list[Lanes], b: list[Lanes]) -> Lanes:
+    return fma(a[2], b[2], fma(a[1], b[1], a[0] * b[0]))
 
 
 # A heat bath is six short loops over the row rather than a long one: a core looks some hundred instructions ahead,
@@ -293,7 +292,7 @@ def draw(row: Row) -> None:
 
 def weigh(row: Row) -> None:
     h = row.field()
-    row.put(h_x=h[0], h_y=h[1], h_z=h[2], length=sqrt(dot(h, h, plus=TINY)))
+    row.put(h_x=h[0], h_y=h[1], h_z=h[2], length=sqrt(dot(h, h)))
 
 
 def cap(row: Row) -> None:
@@ -352,7 +351,7 @@ def mirrored(row: Row, old: list[Lanes]) -> list[Lanes]:
     """:func:`spinloom.sweep.over_relax`."""
     field = row.field()
     product = dot(field, old)
-    twice = (product + product) / dot(field, field, plus=TINY)
+    twice = (product + product) / dot(field, field)
     return [fma(twice, h, -s) for h, s in zip(field, old, strict=True)]
 
 
@@ -367,7 +366,7 @@ def align_k(row: Row) -> None:
 
 
 def unit(field: list[Lanes]) -> list[Lanes]:
-    inverse = 1.0 / sqrt(dot(field, field, plus=TINY))
+    inverse = 1.0 / sqrt(dot(field, field))
     return [h * inverse for h in field]
 
 
