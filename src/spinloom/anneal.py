@@ -51,7 +51,7 @@ def anneal(
     spins = None if start is None else _checked_start(start)
     if spins is None:
         if size is None:
-            raise BadInput("size=None: give a size, e.g. size=128, or start spins")
+            raise BadInput("size=None: the lattice is unknown; give e.g. size=128, or start spins")
         sides = as_size(size)
     else:
         sides = (spins.shape[-2], spins.shape[-1])
@@ -128,13 +128,17 @@ def _over_textures(
         lock = threading.Lock()
 
         def work() -> None:
-            while go_on():
-                with lock:
-                    k = next(turn, None)
-                if k is None:
-                    return
-                if one(k, go_on):
-                    advance(1)
+            try:
+                while go_on():
+                    with lock:
+                        k = next(turn, None)
+                    if k is None:
+                        return
+                    if one(k, go_on):
+                        advance(1)
+            except BaseException:
+                stop.set()
+                raise
 
         jobs = [pool.submit(work) for _ in range(workers)]
         try:
@@ -170,7 +174,7 @@ def _checked_start(start: Any) -> np.ndarray:
     """The start as a float32 array (n, 3, H, W), a view where it is float32 already."""
     tensor = as_spins(start).detach()
     if tensor.ndim not in (3, 4) or not tensor.numel():
-        raise BadInput(f"start of shape {tuple(tensor.shape)}: need (3, H, W) or (n, 3, H, W), n ≥ 1")
+        raise BadInput(f"start of shape {tuple(tensor.shape)}: no batch of textures; give (n, 3, H, W) or (3, H, W)")
     as_size((tensor.shape[-2], tensor.shape[-1]))
     array = tensor.to("cpu", torch.float32).numpy()
     array = array if array.ndim == 4 else array[None]

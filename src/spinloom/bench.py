@@ -53,7 +53,7 @@ def bench_anneal(
     ours: dict[str, list[float]] = {name: [] for name in (*RACES, "all_threads")}
     theirs: dict[str, list[float]] = {name: [] for name in RACES}
     with tempfile.TemporaryDirectory() as folder:
-        program, note = _compiled(Path(folder)) if yardstick else (None, "not asked for")
+        program, note = _compiled(Path(folder)) if yardstick else (None, "not raced; --yardstick compiles and races it")
         for _ in range(rounds):
             for name, schedule in RACES.items():
                 ours[name].append(_rate(H, size, 1, 1, schedule))

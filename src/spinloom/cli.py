@@ -6,6 +6,7 @@ mistyped commands need no torch.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,9 @@ def _launch(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 stopped by what the work met, 2 bad input, 130 interrupted."""
+    # torch's threads spin at barriers by default: on cores that something else uses too, a training step was
+    # seen to take ten times as long. Read by OpenMP when torch is imported, hence here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app.meta(tokens, exit_on_error=False, print_error=False) or 0

@@ -259,11 +259,8 @@ class Row:
 
     def field(self) -> list[Lanes]:
         """h of :func:`spinloom.sweep.linear_field`, in units of J."""
-        left, right = (
-            self.spins(self.beside),
-            self.spins(self.builder.add(self.beside, ir.Constant(self.pitch.type, 1))),
-        )
-        up, down = self.spins(self.above), self.spins(self.below)
+        next_one = self.builder.add(self.beside, ir.Constant(self.pitch.type, 1))
+        left, right, up, down = map(self.spins, (self.beside, next_one, self.above, self.below))
         x, y, z = ((left[c] + right[c]) + (up[c] + down[c]) for c in range(3))
         return [
             fma(self.D, left[2] - right[2], x),
@@ -446,7 +443,7 @@ _finish_heat_bath_k, _over_relax_k, _align_k = map(_loop, (finish_heat_bath_k, o
 # a texture ---------------------------------------------------------------------------------------------------
 
 HEAT_BATH, OVER_RELAX, ALIGN, ANISOTROPIC = 0, 1, 2, 3
-"""Kinds of sweep; the last is added to a kind where K ≠ 0."""
+"""Kinds of sweep; the last is not one, but added to them where K ≠ 0."""
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -500,7 +497,7 @@ def _run(buffer, height, half, pitch, kinds, numbers, key, first):
                 below = _begin(r - 1 if r > 0 else height - 1, 1 - colour, pitch)
                 place = (own, beside, above, below, 2 * half * r + odd)
                 row, number, kind = numbers[sweep], first + sweep, kinds[sweep]
-                if kind % 3 == HEAT_BATH:
+                if kind % ANISOTROPIC == HEAT_BATH:
                     _draw(buffer, place, pitch, lanes, row, key, number)
                     _weigh(buffer, place, pitch, lanes, row, key, number)
                     _cap(buffer, place, pitch, lanes, row, key, number)
@@ -554,18 +551,20 @@ def _unpack(buffer, spins, pitch, bulk):
 
 
 class Program:
-    """A Hamiltonian's schedule written out for the kernel, a row of parameters a sweep; good for any texture."""
+    """A Hamiltonian and a schedule as the kernel reads them, the same for every texture."""
 
     def __init__(self, hamiltonian: Hamiltonian, schedule: Schedule) -> None:
         J, K = hamiltonian.J, hamiltonian.K / hamiltonian.J
-        kinds, numbers = [], []
+        kinds, counts, numbers = [], [], []
         for step in schedule.steps:
             T = HOT if step.temperature is None else step.temperature / J
             B = (hamiltonian.B if step.field is None else step.field) / J
-            kinds += [HEAT_BATH] * step.heat_bath + [OVER_RELAX] * step.over_relax + [ALIGN] * step.relax
-            numbers += [_parameters(T, hamiltonian.D / J, B, K)] * step.sweeps
+            kinds += [HEAT_BATH, OVER_RELAX, ALIGN]
+            counts += [step.heat_bath, step.over_relax, step.relax]
+            numbers += [_parameters(T, hamiltonian.D / J, B, K)] * 3
         self.bulk = hamiltonian.dmi == "bulk"
         self.kinds = np.asarray(kinds, np.int64) + (ANISOTROPIC if K else 0)
+        self.ends = np.cumsum(counts)
         self.numbers = np.asarray(numbers, np.float32)
 
     def run(self, start: np.ndarray | None, out: np.ndarray, seed: int, index: int, go_on: Callable[[], bool]) -> bool:
@@ -581,12 +580,14 @@ class Program:
         if start is None:
             hot = np.array([_parameters(HOT)], np.float32)
             _run(buffer, height, half, pitch, np.array([HEAT_BATH]), hot, key, 0)
-        many = max(AT_ONCE // (height * width * TOGETHER), 1) * TOGETHER
-        for begin in range(0, len(self.kinds), many):
+        many = TOGETHER * min(max(AT_ONCE // (height * width * TOGETHER), 1), 2000)
+        total = int(self.ends[-1])
+        for begin in range(0, total, many):
             if not go_on():
                 return False
-            kinds, numbers = self.kinds[begin : begin + many], self.numbers[begin : begin + many]
-            _run(buffer, height, half, pitch, kinds, numbers, key, 1 + begin)
+            sweeps = np.arange(begin, min(begin + many, total))
+            which = np.searchsorted(self.ends, sweeps, side="right")
+            _run(buffer, height, half, pitch, self.kinds[which], self.numbers[which], key, 1 + begin)
         _unpack(buffer, out, pitch, self.bulk)
         return True
 
