@@ -1,5 +1,5 @@
-"""Set before torch is imported: its threads sleep at barriers, so that tests share cores with others."""
+"""Set before torch is imported: its threads soon sleep at barriers, so that tests share cores with others."""
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")

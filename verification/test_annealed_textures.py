@@ -33,7 +33,6 @@ def test_the_default_schedule_gives_the_papers_energy_and_no_nodal_point():
         (0.0, 0.25, -1.7408, 1e-4),
         (0.3, 1.0, -0.8091, 2e-4),
         (0.3, 0.5, -1.4912, 2e-4),
-        (0.3, 0.1, -1.9386, 1e-4),
     ],
 )
 def test_equilibrium_energies_at_64(D, T, energy, error):

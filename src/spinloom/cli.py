@@ -55,9 +55,10 @@ def _launch(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 stopped by what the work met, 2 bad input, 130 interrupted."""
-    # torch's threads spin at barriers by default: on cores that something else uses too, a training step was
-    # seen to take ten times as long. Read by OpenMP when torch is imported, hence here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # GNU OpenMP's threads spin long at torch's barriers: on cores that something else uses too, a training step
+    # was seen to take ten times as long. It reads this when torch is imported, hence here.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app.meta(tokens, exit_on_error=False, print_error=False) or 0
