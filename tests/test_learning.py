@@ -10,8 +10,8 @@ from spinloom.run import untrained
 from spinloom.sample import reconstruct
 from spinloom.train import train
 
-STEPS = 300
-"""Half the preset's, to keep the tests short."""
+STEPS = 450
+"""Three quarters of the preset's, to keep the tests short."""
 
 
 @pytest.fixture(scope="module")

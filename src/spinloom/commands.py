@@ -265,28 +265,34 @@ def measure(
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    """The table of `measure` and `run` on a terminal."""
-    grid = Grid(show_lines=False)
-    heads = ["", "n", "ε", "M_z std", "nodal points", "bonds > 90°", "|Q| std", "coverage", "(spins)"]
-    for head in heads:
-        grid.add_column(head, justify="left" if not head else "right")
+    """The table of `measure` and `run` on a terminal of 80 columns; report.html and JSON have the rest."""
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    grid.add_column("", no_wrap=True)
+    for head in ("n", "ε", "M_z std", "nodal points", "coverage"):
+        grid.add_column(head, justify="right", no_wrap=head in ("n", "ε"))
+    marked = False
     for row in rows:
         found = row["measures"]
-        cells = [row["name"], str(row["samples"])]
         energy = found.get("energy_excess")
-        cells.append(f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H")
-        cells.append(f"{found['mz']['std']:.4f}")
-        cells.append(f"{found['nodal_points']['mean']:.3f}")
-        cells.append(f"{100 * found['bond_share_90']['mean']:.3f} %")
-        cells.append(f"{found['charge']['std']:.2f}")
-        for space in ("features", "spins"):
-            coverage = (row["coverage"] or {}).get(space)
-            mark = "" if coverage is None or coverage["informative"] else "*"
-            cells.append("" if coverage is None else f"{coverage['coverage']:.3f}{mark}")
-        grid.add_row(*cells)
-    Console().print(grid)
-    if any("*" in str(c) for column in grid.columns[-2:] for c in column.cells):
-        print("* a control comes within 0.1 of data against data: this space is not informative")
+        coverage = (row["coverage"] or {}).get("features")
+        cover = "" if coverage is None else f"{coverage['coverage']:.3f}"
+        if coverage is not None and not coverage["informative"]:
+            cover, marked = f"{cover}*", True
+        grid.add_row(
+            row["name"],
+            str(row["samples"]),
+            f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H",
+            f"{found['mz']['std']:.4f}",
+            f"{found['nodal_points']['mean']:.3f}",
+            cover,
+        )
+    console = Console()
+    console.print(grid)
+    if any(row["coverage"] for row in rows):
+        control = next(row["coverage"]["features"] for row in rows if row["coverage"])
+        console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
+    if marked:
+        console.print("* a control comes within 0.1 of data against data: not informative")
 
 
 def run(

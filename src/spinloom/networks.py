@@ -144,7 +144,7 @@ class ResBlock(nn.Module):
     """Pre-activation residual block: x + conv(act(conv(act(x)))), act = batch norm then LeakyReLU (Fig. 6a).
 
     ``norm=False`` leaves the batch normalisation out and ``around`` wraps every convolution (the
-    discriminator's spectral norm); ``up`` doubles the sides by repeating sites 2×2 before the convolutions.
+    discriminator's spectral norm); ``up`` doubles the sides by repeating sites 2×2 between the convolutions.
     """
 
     def __init__(
@@ -159,13 +159,13 @@ class ResBlock(nn.Module):
         self.skip = around(PeriodicConv2d(inputs, outputs, 1)) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = F.leaky_relu(self.norm1(x), self.slope)
+        inner = self.conv1(F.leaky_relu(self.norm1(x), self.slope))
+        inner = F.leaky_relu(self.norm2(inner), self.slope)
         across = self.skip(x)  # a 1×1 convolution and the repetition commute; this order is the cheap one
         if self.up:
             inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
             across = F.interpolate(across, scale_factor=2.0, mode="nearest")
-        inner = self.conv1(inner)
-        return across + self.conv2(F.leaky_relu(self.norm2(inner), self.slope))
+        return across + self.conv2(inner)
 
 
 def periodic_upsampling(coarse: int, factor: int) -> Tensor:

@@ -26,6 +26,11 @@ from spinloom.schedule import Schedule, Step
 from spinloom.spiral import ground_state
 from spinloom.train import TrainingConfig, train
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 STATE, RESULTS = "pipeline.json", "results.json"
 FEWEST = 40
 """Textures that coverage is measured with, at the least."""
@@ -172,7 +177,8 @@ def run_pipeline(
     say("measuring")
     with state.timed("measure"):
         results = _results(out, config, held_in, held_out, sources, trained, state)
-    results = {"preset": preset, "notes": list(notes), **results, "seconds": state.seconds}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if resource else None  # kB on Linux
+    results = {"preset": preset, "notes": list(notes), **results, "seconds": state.seconds, "peak_memory_mb": peak}
     write_json(out / RESULTS, results)
     say("drawing")
     write_report(out)
