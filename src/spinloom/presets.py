@@ -27,7 +27,7 @@ class Recipe:
 
 # blocks up to half resolution and a fixed periodic up-sampling behind them: a step of batch 50 at 32² takes a
 # fraction of a second on two cores
-_QUICK_NETWORKS = NetworkConfig(size=(32, 32), latent=64, generator=12, discriminator=8, encoder=8, widest=96, head=2)
+_QUICK_NETWORKS = NetworkConfig(size=(32, 32), latent=64, generator=16, discriminator=8, encoder=8, widest=128, head=2)
 # the same thought at 128²: blocks up to a quarter of the resolution
 _LEAN_NETWORKS = NetworkConfig(size=(128, 128), latent=128, generator=8, discriminator=8, encoder=8, widest=128, head=4)
 
