@@ -107,7 +107,7 @@ def test_train_sample_measure_one_after_the_other(labyrinths, tmp_path):
     config = json.loads((run / "config.json").read_text())
     assert config["objective"] == "hybrid"
     assert config["training"]["steps"] == 4
-    assert config["versions"]["torch"]
+    assert config["versions"][0]["torch"]
 
     done = spinloom("sample", run, tmp_path / "fakes", "-n", 45, "--method", "ddls", "--steps", 2, "--relax", 3)
     assert done.returncode == 0, done.stderr
@@ -115,10 +115,14 @@ def test_train_sample_measure_one_after_the_other(labyrinths, tmp_path):
     assert len(fakes) == 45
     assert fakes.info["origin"]["method"] == "ddls"
 
-    done = spinloom("measure", labyrinths, tmp_path / "fakes", "--reference", labyrinths, "--json")
+    arguments = ["--reference", labyrinths, "--held-out", 0.5, "--json"]
+    done = spinloom("measure", tmp_path / "fakes", *arguments)
     assert done.returncode == 0, done.stderr
-    data, fake = json.loads(done.stdout)
-    assert data["measures"]["energy_excess"]["mean"] < fake["measures"]["energy_excess"]["mean"]
+    (fake,) = json.loads(done.stdout)
+    assert (
+        fake["measures"]["energy_excess"]["mean"]
+        > sl.open_dataset(labyrinths).info["statistics"]["energy_excess"]["mean"]
+    )
     assert 0 <= fake["coverage"]["features"]["coverage"] <= 1
     table = spinloom("measure", tmp_path / "fakes")
     assert table.returncode == 0
@@ -198,6 +202,13 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "mistyped TOML key": (["run", tmp_path / "a", "--config", toml], "Did you mean --training.steps"),
         "missing TOML": (["run", tmp_path / "a", "--config", tmp_path / "no.toml"], "no.toml"),
         "shard": (["simulate", tmp_path / "a", "--shard", "four"], "--shard four"),
+        "shard of three": (["simulate", tmp_path / "a", "--shard", "1/2/3"], "--shard 1/2/3"),
+        "half a texture": (["simulate", tmp_path / "a", "--samples", 2.5], "2.5 is not a whole number"),
+        "half a step": (["run", tmp_path / "a", "--training.steps", 2.5], "2.5 is not a whole number"),
+        "unknown device": (["train", labyrinths, tmp_path / "a", "--device", "abacus"], "abacus"),
+        "no limit": (["measure", labyrinths, "--limit", 0], "--limit"),
+        "against itself": (["measure", labyrinths, "--reference", labyrinths], "is the reference itself"),
+        "broken TOML": (["run", tmp_path / "a", "--config", thesis / "chapter1.tex"], "chapter1.tex: is not TOML"),
         "too few samples": (["run", tmp_path / "a", "--samples", 50], "samples=50"),
     }
 

@@ -113,7 +113,7 @@ def test_a_loaded_run_is_in_eval_mode_and_knows_its_settings(data, tmp_path):
     assert run.hamiltonian == H
     assert run.config["training"]["gamma"] == 0.3
     assert run.networks == NETWORKS
-    assert set(run.config["versions"]) >= {"spinloom", "torch", "numpy"}
+    assert set(run.config["versions"][0]) >= {"spinloom", "torch", "numpy"}
     spins = data[:3]
     mu, logvar = run.encoder(spins)
     assert mu.shape == logvar.shape == (3, 8)
@@ -153,8 +153,37 @@ def test_what_does_not_fit_is_refused_before_any_work(data, tmp_path):
     train(data, tmp_path / "d", NETWORKS, settings(steps=2), show=False)
     with pytest.raises(BadInput, match=r"training\.gamma: 0\.001 there, 0\.5 asked"):
         train(data, tmp_path / "d", NETWORKS, settings(steps=2, gamma=0.5), show=False)
+    before = (tmp_path / "d" / "config.json").read_bytes()
     with pytest.raises(BadInput, match="already has 2"):
         train(data, tmp_path / "d", NETWORKS, settings(steps=1), show=False)
+    with pytest.raises(BadInput, match="device='abacus'"):
+        train(data, tmp_path / "e", NETWORKS, settings(), show=False, device="abacus")
+    other = sl.simulate(tmp_path / "other", H, 32, 60, seed=2, schedule=QUICK, show=False)
+    with pytest.raises(BadInput, match=r"data\.checksum"):
+        train(other, tmp_path / "d", NETWORKS, settings(), show=False)
+    assert (tmp_path / "d" / "config.json").read_bytes() == before
+    assert not (tmp_path / "e").exists()
+
+
+def test_weights_older_than_the_checkpoint_are_made_again(data, tmp_path):
+    """As a kill between the two files leaves them."""
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    old = (out / WEIGHTS).read_bytes()
+    train(data, out, NETWORKS, settings(steps=4), show=False)
+    new = (out / WEIGHTS).read_bytes()
+    (out / WEIGHTS).write_bytes(old)
+    assert train(data, out, NETWORKS, settings(steps=4), show=False).step == 4
+    assert (out / WEIGHTS).read_bytes() == new
+
+
+def test_two_trainings_in_one_folder_are_refused(data, tmp_path):
+    from spinloom.run import locked
+
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    with locked(out), pytest.raises(BadInput, match="another process"):
+        train(data, out, NETWORKS, settings(steps=4), show=False)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "config.json"])

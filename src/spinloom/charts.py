@@ -6,19 +6,21 @@ They are made for print as the pictures of :mod:`spinloom.draw` are, in the Okab
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from spinloom.draw import COLUMN, PAGE, new_figure
 from spinloom.rows import MARKERS, UNTRAINED, Number, Row, display_name, fixed, source_colour
 
 DASHES = ((0, (1, 1.5)), (0, (5, 2)), (0, (5, 2, 1, 2)))
-EPSILON = "energy per site above the ferromagnet, ε (J)"
+EPSILON = "energy a site above the ferromagnet, ε (unit of J)"
+FADED = 0.3
 
 
 def coverage_energy_scatter(
@@ -29,34 +31,33 @@ def coverage_energy_scatter(
     informative: bool = True,
     error_bars: bool = False,
 ) -> Axes:
-    """Coverage of the data against mean ε, a marker a row (the paper's Fig. 2e): best at upper left.
+    """Coverage of the data against mean ε, a marker a row (the paper's Fig. 2e): best next to the data's star.
 
     Relaxed rows are hollow and joined to what they were relaxed from. The data's row, whose coverage is data
     against data, is the star; ``controls`` are level lines. ``error_bars`` shows the standard deviation of ε
     over the textures. Rows without an energy or a coverage are left out; what was never trained may lie far
-    off to the right and then sits at the edge, its value above the axes.
+    off to the right and is then an arrow at the edge, its value above the axes. Rows that are ``broad`` in this
+    space are faded.
     """
     drawn = [row for row in rows if len(row.values("energy_excess")) and space in row.coverage]
     energy = [float(row.values("energy_excess").mean()) for row in drawn]
     anchors = [x for row, x in zip(drawn, energy, strict=True) if row.source not in UNTRAINED] or energy
     low, high = _range_of(anchors, margin=0.12)
-    edge = low + 0.955 * (high - low)
-    place = [(x if x <= high else edge, float(row.coverage[space])) for row, x in zip(drawn, energy, strict=True)]
-
-    unrelaxed = {
-        (row.source, row.method, row.trial): spot for row, spot in zip(drawn, place, strict=True) if not row.relax
-    }
-    for row, x_true, (x, y) in zip(drawn, energy, place, strict=True):
-        twin = unrelaxed.get((row.source, row.method, row.trial)) if row.relax else None
+    for row, x in zip(drawn, energy, strict=True):
+        y, twin = float(row.coverage[space]), row.came_from(drawn)
+        alpha = FADED if space in row.broad else 1.0
         if twin is not None:
-            ax.plot([twin[0], x], [twin[1], y], color=row.colour, lw=0.7, alpha=0.8, zorder=2, gid="twin")
-        if error_bars and x_true <= high:
-            ax.errorbar(x, y, xerr=row.values("energy_excess").std(), color=row.colour, lw=0.7, zorder=2)
+            # to where the other is, even off the axis
+            start = (float(twin.values("energy_excess").mean()), float(twin.coverage[space]))
+            ax.plot([start[0], x], [start[1], y], color=row.colour, lw=0.7, alpha=0.8 * alpha, zorder=2, gid="twin")
+        if error_bars and x <= high:
+            ax.errorbar(x, y, xerr=row.values("energy_excess").std(), color=row.colour, alpha=alpha, lw=0.7, zorder=2)
         if row.source == "data":
             look = {"ms": 10, "mec": "white", "mew": 0.6, "mfc": row.colour, "zorder": 4}
         else:
-            look = {**_dot(row), "zorder": 3}
-        ax.plot(x, y, marker=row.marker, ls="none", clip_on=False, gid=row.name, **look)
+            look = {**_dot(row), "zorder": 3, "alpha": alpha}
+        marker, shown_at = (row.marker, x) if x <= high else (">", high)
+        ax.plot(shown_at, y, marker=marker, ls="none", clip_on=False, gid=row.name, **look)
     for (name, value), dashes in zip((controls or {}).items(), DASHES, strict=False):
         ax.axhline(value, color="0.45", lw=0.9, ls=dashes, zorder=1, gid=f"control {name}")
     far = [f"{row.name} ε = {fixed(x, 2)}" for row, x in zip(drawn, energy, strict=True) if x > high]
@@ -89,6 +90,8 @@ def row_legend(figure: Figure, rows: Sequence[Row], controls: Iterable[str] = ()
         handles.append(_handle(label, color="0.4", marker="o", mfc="white", mew=1.1))
     if any(row.source == "data" for row in rows):
         handles.append(_handle("data against data", color="black", marker="*", ms=8))
+    if any(row.broad for row in rows):
+        handles.append(_handle("† outliers: no claim", color="0.4", marker="o", alpha=FADED))
     for name, dashes in zip(controls, DASHES, strict=False):
         handles.append(_handle(f"control: {name}", color="0.45", ls=dashes, lw=0.9))
     if handles:
@@ -103,22 +106,28 @@ def coverage_energy(
     informative: Mapping[str, bool] | None = None,
     error_bars: bool = False,
 ) -> Figure:
-    """:func:`coverage_energy_scatter` for every space the rows have a coverage in, side by side."""
+    """:func:`coverage_energy_scatter` for every space the rows have a coverage in, side by side.
+
+    A space that is not informative is drawn only if none is.
+    """
     controls, informative = controls or {}, informative or {}
     spaces = list(dict.fromkeys(space for row in rows for space in row.coverage)) or ["features"]
-    figure = new_figure(COLUMN if len(spaces) == 1 else PAGE, 3.3, layout="constrained")
+    spaces = [space for space in spaces if informative.get(space, True)] or spaces
+    rows = [replace(row, broad=[space for space in row.broad if space in spaces]) for row in rows]
+    controls = {space: controls[space] for space in spaces if space in controls}
+    figure = new_figure(5.0 if len(spaces) == 1 else PAGE, 3.6, layout="constrained")
     for ax, space in zip(np.ravel(figure.subplots(1, len(spaces))), spaces, strict=True):
         coverage_energy_scatter(ax, rows, space, controls.get(space), informative.get(space, True), error_bars)
     names = dict.fromkeys(name for space in controls.values() for name in space)
-    row_legend(figure, rows, names, 2 if len(spaces) == 1 else 5)
+    row_legend(figure, rows, names, 3 if len(spaces) == 1 else 5)
     return figure
 
 
 LOSS_PANELS = (
-    ("reconstruction error", True, {"reconstruction": ("reconstruction", "-")}),
+    ("squared error a component", True, {"reconstruction": ("reconstruction", "-")}),
     ("KL divergence (nats)", True, {"kl": ("KL", "-")}),
     (
-        "player's loss (nats)",
+        "player's loss",
         False,
         {"discriminator": ("discriminator", "-"), "generator": ("generator", "--")},
     ),
@@ -189,12 +198,11 @@ def _log_axis(ax: Axes) -> None:
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """A centred mean over a twentieth of the run, shorter at the ends."""
-    half = len(values) // 40
+    """A centred mean over a twentieth of the run, narrower towards the ends, which stay as they were logged."""
     total = np.concatenate(([0.0], np.cumsum(values)))
     index = np.arange(len(values))
-    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
+    half = np.minimum(len(values) // 40, np.minimum(index, index[::-1]))
+    return (total[index + half + 1] - total[index - half]) / (2 * half + 1)
 
 
 HISTOGRAMS = {"energy_excess": EPSILON, "mz": "mean out-of-plane spin, $M_z$"}
@@ -203,8 +211,8 @@ HISTOGRAMS = {"energy_excess": EPSILON, "mz": "mean out-of-plane spin, $M_z$"}
 def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) -> Figure:
     """Distributions over textures, a strip a row, the data in grey behind every one; relaxed rows are hollow.
 
-    Every strip is scaled to its own peak. The axis spans the data and the unrelaxed trained rows; the share
-    of a row's textures beyond it is written at the side they left by. ``quantities`` maps a measure to its
+    Every strip is scaled to its own peak, on or off the axis. The axis spans the data and the unrelaxed trained
+    rows; the share of a row's textures beyond it is written at the side they left by, outside the dotted line. ``quantities`` maps a measure to its
     label.
     """
     names = [name for name in quantities if any(len(row.values(name)) for row in rows)]
@@ -230,6 +238,7 @@ def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
     pooled = [np.quantile(v, (0.005, 0.995)) for row in setting if len(v := row.values(name))]
     low, high = _range_of(np.ravel(pooled), margin=0.06)
     edges = np.linspace(low, high, 51)
+    margins = [0.0, 0.0]
     for place, row in enumerate(rows):
         base, values = float(len(rows) - 1 - place), row.values(name)
         ax.axhline(base, color="0.6", lw=0.5, zorder=1)
@@ -239,21 +248,33 @@ def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
         if not row.relax:
             _strip(ax, values, edges, base, fill=True, color=row.colour, alpha=0.3, lw=0, zorder=2)
         _strip(ax, values, edges, base, color=row.colour, lw=0.9, zorder=2, gid=f"{row.name} {name}")
-        for gone, x, side, text in ((values > high, 1, "right", "{} →"), (values < low, 0, "left", "← {}")):
+        for side, (gone, align, text) in enumerate(((values < low, "left", "← {}"), (values > high, "right", "{} →"))):
             if len(values) and gone.mean() >= 0.005:
-                share, place_ = text.format(f"{100 * gone.mean():.0f}%"), ("axes fraction", "data")
-                note = ax.annotate(share, (x, base + 0.6), ha=side, va="center", xycoords=place_, fontsize=7)
+                share, place_ = text.format(_percent(float(gone.mean()))), ("axes fraction", "data")
+                note = ax.annotate(share, (side, base + 0.4), ha=align, va="center", xycoords=place_, fontsize=7)
                 note.set(color=row.ink, zorder=3)
-                note.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
+                margins[side] = 0.24 * (high - low)
     _tidy(ax)
-    ax.set(xlim=(low, high), ylim=(-0.08, max(len(rows), 1)))
-    ax.locator_params(axis="x", nbins=6)
+    ax.set(xlim=(low - margins[0], high + margins[1]), ylim=(-0.08, max(len(rows), 1)))
+    for edge, margin in zip((low, high), margins, strict=True):
+        if margin:
+            ax.axvline(edge, color="0.7", lw=0.6, ls=":", zorder=1)
+    ax.set_xticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high])
+
+
+def _percent(share: float) -> str:
+    """A share in whole per cent; never "100%" for less than all."""
+    return "> 99%" if 0.99 < share < 1 else f"{100 * share:.0f}%"
 
 
 def _strip(ax: Axes, values: np.ndarray, edges: np.ndarray, base: Number, **look: Any) -> None:
     counts, _ = np.histogram(values, edges)
-    if counts.max():
-        ax.stairs(base + 0.85 * counts / counts.max(), edges, baseline=base, **look)
+    if counts.any():
+        low, width = edges[0], edges[1] - edges[0]
+        beyond = values[(values < low) | (values > edges[-1])]
+        _, outside = np.unique(np.floor((beyond - low) / width), return_counts=True)
+        peak = max(counts.max(), outside.max(initial=0))
+        ax.stairs(base + 0.85 * counts / peak, edges, baseline=base, **look)
 
 
 NODAL = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +48,12 @@ def _launch(
     config: Annotated[Path | None, Parameter(help="TOML file with options; the command line wins.")] = None,
 ) -> int | None:
     if config is not None:
-        if not config.is_file():
-            raise BadInput(f"--config {config}: no such file; check the path")
+        try:
+            tomllib.loads(config.read_text())
+        except OSError as error:
+            raise BadInput(f"--config {config}: cannot be read ({error.strerror}); check the path") from error
+        except ValueError as error:
+            raise BadInput(f"--config {config}: is not TOML ({error}); correct the file") from error
         app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
     return app(tokens, exit_on_error=False, print_error=False)
 
@@ -73,5 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"spinloom: {error or 'stopped; the same command goes on from here'}", file=sys.stderr)
         code = 130
     except BrokenPipeError:
+        code = 1
+    except (OSError, MemoryError) as error:
+        print(f"spinloom: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
         code = 1
     sys.exit(code)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import docstring_parser
-from cyclopts import Parameter, validators
+from cyclopts import Parameter, Token, validators
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -28,6 +28,14 @@ from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.train import TrainingConfig
 from spinloom.train import train as train_run
+
+
+def _whole(kind: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as written: the parser's own reading takes 2.5 for 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value} is not a whole number") from None
 
 
 def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str = "") -> type:
@@ -49,8 +57,9 @@ def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str =
             kind = _changes(kind, without)  # type: ignore[arg-type]
         elif item.name == "size":
             kind = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
-        text = " ".join((help_of.get(item.name) or "").split())
-        options.append((item.name, Annotated[kind | None, Parameter(help=text)], field(default=None)))
+        text = " ".join((help_of.get(item.name) or "").replace("``", "").split())
+        convert: dict[str, Any] = {"converter": _whole} if kind is int else {}
+        options.append((item.name, Annotated[kind | None, Parameter(help=text, **convert)], field(default=None)))
     twin = make_dataclass(f"{config.__name__}Changes", options, frozen=True)
     twin.__module__ = __name__  # else the parser takes it for a type of the standard library
     return twin
@@ -68,7 +77,8 @@ else:
 Quiet = Annotated[bool, Parameter(name="--quiet", negative=(), help="No progress bars.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, nothing else, on standard output.")]
 Size = Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Lattice sides: one number, or H W.")]
-Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Whole = Annotated[int, Parameter(converter=_whole)]
+Count = Annotated[int, Parameter(converter=_whole, validator=validators.Number(gte=1))]
 
 
 def _sides(size: tuple[int, ...]) -> tuple[int, int]:
@@ -86,7 +96,7 @@ def simulate(
     out: Path,
     /,
     *,
-    samples: Annotated[int, Parameter(help="How many textures.")] = 1000,
+    samples: Annotated[Whole, Parameter(help="How many textures.")] = 1000,
     size: Size = (128,),
     J: Annotated[float, Parameter(help="Exchange; the unit of energy.")] = 1.0,
     D: Annotated[float, Parameter(help="Dzyaloshinskii–Moriya interaction.")] = 0.3,
@@ -94,11 +104,10 @@ def simulate(
     B: Annotated[float, Parameter(help="Field along z.")] = 0.0,
     K: Annotated[float, Parameter(help="Easy axis along z (negative: easy plane).")] = 0.0,
     schedule: Annotated[Path | None, Parameter(help="JSON file of a Schedule; default: the calibrated one.")] = None,
-    seed: Annotated[int, Parameter(help="Texture k is a function of (seed, k).")] = 0,
-    shard_size: Annotated[int, Parameter(help="Textures a file.")] = 500,
+    seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
+    shard_size: Annotated[Whole, Parameter(help="Textures a file.")] = 500,
     shard: Annotated[str | None, Parameter(help="i/N: make every N-th shard from the i-th (from 0) only.")] = None,
-    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the sweeps run.")] = "cpu",
-    threads: Annotated[int | None, Parameter(help="Default: all cores.")] = None,
+    threads: Annotated[Whole | None, Parameter(help="Default: all cores.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -114,14 +123,14 @@ def simulate(
     part = None
     if shard is not None:
         try:
-            part = (int(shard.split("/")[0]), int(shard.split("/")[1]))
-        except (ValueError, IndexError) as error:
+            first, every = (int(number) for number in shard.split("/"))
+        except ValueError as error:
             raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
+        part = (first, every)
     settings: dict[str, Any] = {
         "schedule": plan,
         "shard_size": shard_size,
         "threads": threads,
-        "device": device,
     }
     sides = _sides(size)
     show = not (quiet or as_json)
@@ -130,7 +139,7 @@ def simulate(
     else:
         data = simulate_dataset(out, H, sides, samples, seed, show=show, shard=part, **settings)
     if data is None:
-        print(f"{out}: shard {shard} is there; others are still missing", file=sys.stderr)
+        print(f"{out}: all that falls to job {shard} is there; shards of other jobs are missing", file=sys.stderr)
     elif as_json:
         _print_json({"path": str(out), **data.info})
     else:
@@ -156,7 +165,7 @@ def train(
     preset: Annotated[str, Parameter(help="A row of the trainings' table: paper, lean, quick.")] = "paper",
     changes: Annotated[TrainingChanges, Parameter(name="*")] = TrainingChanges(),  # noqa: B008
     networks: Annotated[NetworkChanges, Parameter(name="networks")] = NetworkChanges(),  # noqa: B008
-    device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the networks are trained.")] = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -188,10 +197,10 @@ def sample(
     number: Annotated[Count, Parameter(name=("-n", "--number"), help="How many textures.")] = 1000,
     method: Annotated[Literal["prior", "ddls"], Parameter(help="z from the prior, or driven from there.")] = "prior",
     rule: Annotated[Literal["ascent", "langevin"], Parameter(help="How the discriminator drives.")] = "ascent",
-    steps: Annotated[int, Parameter(help="Updates of a code.")] = DDLS.steps,
+    steps: Annotated[Whole, Parameter(help="Updates of a code.")] = DDLS.steps,
     step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
-    relax: Annotated[int, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
-    seed: Annotated[int, Parameter(help="Texture k is a function of (seed, k).")] = 0,
+    relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
+    seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -221,42 +230,47 @@ def sample(
 
 
 def measure(
-    *out: Path,
+    *data: Annotated[Path, Parameter(name="DATA")],
     reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
-    limit: Annotated[int, Parameter(help="Textures used of each, from the front.")] = 10_000,
-    seed: Annotated[int, Parameter(help="Of the coverage's splits.")] = 0,
+    held_out: Annotated[
+        float, Parameter(help="Share of the reference, from its end, that stands for the data (not trained on).")
+    ] = 0.25,
+    limit: Annotated[Count, Parameter(help="Textures used of each, from the front.")] = 10_000,
+    seed: Annotated[Whole, Parameter(help="Of the coverage's splits.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Energy, nodal points, charge, M_z and coverage of data sets, as a table.
 
     Parameters
     ----------
-    out
+    data
         Folders of data sets.
     """
-    from spinloom.coverage import CoverageReference
+    from spinloom.coverage import CoverageReference, Space
     from spinloom.measure import measure as measure_spins
 
-    if not out:
+    if not data:
         raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
-    sets = {str(path): open_dataset(path) for path in out}
+    sets = {str(path): open_dataset(path) for path in data}
     judges = {}
     if reference is not None:
         real = open_dataset(reference)
-        for name, data in sets.items():
-            if data.size != real.size:
-                raise BadInput(
-                    f"{name}: lattice {data.size}, but the reference's is {real.size}; give one of that size"
-                )
+        for name, textures in sets.items():
+            if textures.size != real.size:
+                raise BadInput(f"{name}: lattice {textures.size}, but the reference's is {real.size}; use one of that")
+            if textures.path.resolve() == real.path.resolve():
+                raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
+        front, tail = real.split(1 - held_out)
+        spaces: tuple[Space, ...] = ("features", "spins")
         judges = {
-            space: CoverageReference(real[:limit], space, real.hamiltonian, seed=seed)
-            for space in ("features", "spins")
+            space: CoverageReference(tail[:limit], space, real.hamiltonian, seed, second=front[:limit])
+            for space in spaces
         }
     rows = []
-    for name, data in sets.items():
-        spins = data[:limit]
+    for name, textures in sets.items():
+        spins = textures[:limit]
         found = {space: judge(spins).as_dict() for space, judge in judges.items()}
-        table = measure_spins(spins, data.hamiltonian)
+        table = measure_spins(spins, textures.hamiltonian)
         rows.append({"name": name, "samples": len(spins), "measures": table.summary(), "coverage": found or None})
     if as_json:
         _print_json(rows)

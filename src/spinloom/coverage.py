@@ -3,6 +3,10 @@
 Coverage of high-dimensional data is fragile: with a wide kernel everything covers everything, with thresholds
 that count a sample as its own neighbour nothing does. So every figure here uses leave-one-out thresholds,
 reports its bandwidth, and comes with data against data and with controls that must score badly.
+
+Two limits no pure control shows. A ceiling: the model sets its own threshold, by its 5% most isolated samples, so
+a model of which more than 5% are outliers has a threshold near 0 and "covers" everything (``broad``). A floor: a
+model that is slightly off everywhere, as generators are before relaxation, scores 0 like noise does.
 """
 
 from __future__ import annotations
@@ -42,6 +46,11 @@ class Coverage:
             ``noise`` (a random direction on every site).
         informative: False where a control comes within 0.1 of data against data, or above it: the space then
             does not see that failure, and ``coverage`` carries no claim.
+        broad: True where samples off the data set the threshold, and ``coverage`` carries no claim for this
+            model. t is where the model's 5% most isolated samples lie: 900 copies of one texture and 100
+            outliers put t next to 0 and cover nearly everything. So it is True where the fakes' k-NN precision
+            is under half of the data's own (``knn_data_against_data``), or where the coverage falls by more than
+            0.1 once t is set by those fakes alone that lie in the ball of some real texture.
         space: "features" or "spins".
         bandwidth: σ of the Gaussian kernel, in the units of the space (:func:`median_bandwidth`).
         knn: precision, recall, density and coverage from k nearest neighbours, a second opinion.
@@ -56,6 +65,7 @@ class Coverage:
     data_against_data: float
     controls: dict[str, float]
     informative: bool
+    broad: bool
     space: str
     bandwidth: float
     knn: dict[str, float]
@@ -159,7 +169,7 @@ class CoverageReference:
             # no balance of up and down, as in a field
             kept, self._sector = mz.argsort()[len(mz) // 2 :], "the upper half in M_z"
         own = score(model)
-        self.data_against_data = own.pop("coverage")
+        self.data_against_data = own["coverage"]
         self._knn = _knn(own)
         self.controls = {
             "repeated": score(model[repeated])["coverage"],
@@ -179,10 +189,12 @@ class CoverageReference:
         model = self._embed(_textures(fakes, "fakes", max(20, self.k + 1), self.size))
         found = _scores(self._real, self._radius, model, self.bandwidth, self.k)
         return Coverage(
-            coverage=found.pop("coverage"),
+            coverage=found["coverage"],
             data_against_data=self.data_against_data,
             controls=dict(self.controls),
             informative=self.informative,
+            broad=found["precision"] < self._knn["precision"] / 2
+            or found["coverage"] - found["coverage_on_data"] > MARGIN,
             space=self.space,
             bandwidth=self.bandwidth,
             knn=_knn(found),
@@ -314,7 +326,7 @@ def compare_vectors(real: Any, fakes: Any, bandwidth: float | int | None = None,
     if not bandwidth > 0:
         raise BadInput(f"bandwidth={bandwidth}: a kernel needs a width; use a number over 0")
     found = _scores(clouds[0], radius, clouds[1], float(bandwidth), k)
-    return {"coverage": found.pop("coverage"), **{_KNN_NAMES.get(n, n): v for n, v in _knn(found).items()}}
+    return {"coverage": found["coverage"], **{_KNN_NAMES.get(n, n): v for n, v in _knn(found).items()}}
 
 
 def median_bandwidth(real: Any) -> float:
@@ -340,7 +352,7 @@ def _half_median(nearest: Tensor) -> float:
 
 
 def _knn(found: dict[str, float]) -> dict[str, float]:
-    return {name.removeprefix("knn_"): found[name] for name in found if name != "coverage"}
+    return {name.removeprefix("knn_"): found[name] for name in ("precision", "recall", "density", "knn_coverage")}
 
 
 def _scores(real: Tensor, radius: Tensor, fakes: Tensor, bandwidth: float, k: int) -> dict[str, float]:
@@ -351,8 +363,6 @@ def _scores(real: Tensor, radius: Tensor, fakes: Tensor, bandwidth: float, k: in
     for rows, squared in _distances(fakes, None):
         own_density[rows] = torch.logsumexp(squared * scale, 1) - math.log(len(fakes) - 1)
         own_radius[rows] = squared.kthvalue(min(k, len(fakes) - 1), 1).values
-    # the smallest floor(5%) fail, at least one
-    threshold = own_density.kthvalue(max(1, math.floor((1 - SHARE) * len(fakes) + 1e-9))).values
     density = torch.empty(len(real), dtype=torch.float64)
     recalled = torch.empty(len(real), dtype=torch.bool)
     covered = torch.empty(len(real), dtype=torch.bool)
@@ -363,13 +373,21 @@ def _scores(real: Tensor, radius: Tensor, fakes: Tensor, bandwidth: float, k: in
         inside = squared <= radius[rows, None]
         covered[rows] = inside.any(1)
         balls += inside.sum(0)
+    on_data = own_density[balls > 0]
     return {
-        "coverage": _mean(density > threshold),
+        "coverage": _mean(density > _threshold(own_density)),
+        # what is left once outliers have no say in the threshold
+        "coverage_on_data": _mean(density > _threshold(on_data)) if len(on_data) else 0.0,
         "precision": _mean(balls > 0),
         "recall": _mean(recalled),
         "density": balls.double().mean().item() / k,
         "knn_coverage": _mean(covered),
     }
+
+
+def _threshold(own_density: Tensor) -> Tensor:
+    """AdaGAN's t: the smallest floor(5%) of the samples' own densities fail, at least one."""
+    return own_density.kthvalue(max(1, math.floor((1 - SHARE) * len(own_density) + 1e-9))).values
 
 
 def _mean(flags: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -65,6 +66,11 @@ class Dataset:
         self.hamiltonian = None if info["hamiltonian"] is None else Hamiltonian(**info["hamiltonian"])
         self.part = range(info["samples"]) if part is None else part
         self._shards: list[np.ndarray | None] = [None] * len(info["shards"]) if shards is None else shards
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the shards' own checksums: equal for two sets only if all their textures are."""
+        return hashlib.sha256("".join(entry["sha256"] for entry in self.info["shards"]).encode()).hexdigest()
 
     def __repr__(self) -> str:
         rows, columns = self.size

@@ -55,9 +55,7 @@ def spin_colours(spins: Any) -> np.ndarray:
     return torch.stack(colours, -1).clamp(0, 1).numpy()
 
 
-def draw_texture(
-    ax: Axes, spins: Any, circles: Any = None, radius: Number | None = None, interpolation: str = "nearest"
-) -> AxesImage:
+def draw_texture(ax: Axes, spins: Any, circles: Any = None, radius: Number | None = None) -> AxesImage:
     """Draw one texture (3, H, W) in :func:`spin_colours`, +x to the right and +y up, with red circles.
 
     ``circles`` are (row, column) centres (n, 2), as :func:`spinloom.topology.nodal_centres` gives them;
@@ -69,13 +67,13 @@ def draw_texture(
     spins = as_spins(spins)
     if spins.ndim != 3:
         raise BadInput(f"spins of shape {tuple(spins.shape)}: one axes draws one (3, H, W); index the batch")
-    return _draw_map(ax, spin_colours(spins), circles, radius, interpolation=interpolation)
+    return _draw_map(ax, spin_colours(spins), circles, radius)
 
 
 def draw_energy(
     ax: Axes, density: Any, limits: tuple[float, float], circles: Any = None, radius: Number | None = None
 ) -> AxesImage:
-    """Draw one energy density map (H, W), in J, between ``limits``; circles as in :func:`draw_texture`.
+    """Draw one energy density map (H, W), in the unit of J, between ``limits``; circles as in :func:`draw_texture`.
 
     The scale goes with the square root, so that both a labyrinth's ripple and the peak of a nodal point show.
     """
@@ -85,7 +83,7 @@ def draw_energy(
 
 def _draw_map(ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None, **kwargs: Any) -> AxesImage:
     height, width = pixels.shape[:2]
-    image = ax.imshow(pixels, origin="lower", aspect="equal", **{"interpolation": "nearest", **kwargs})
+    image = ax.imshow(pixels, origin="lower", aspect="equal", interpolation="nearest", **kwargs)
     ax.xaxis.set_major_locator(NullLocator())
     ax.yaxis.set_major_locator(NullLocator())
     for spine in ax.spines.values():
@@ -205,13 +203,13 @@ def texture_panel(
 
 def _colour_bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
     bar = figure.colorbar(image, cax=ax, extend="both", extendfrac=0.04)
-    bar.set_label("local ε (J per site)", fontsize=7)
+    bar.set_label("local ε (unit of J)", fontsize=7)
     bar.ax.tick_params(labelsize=7, length=2, width=0.6, pad=2)
     bar.outline.set_linewidth(0.6)  # type: ignore[operator]
 
 
 def hero(spins: Any, width: Number = 12.0) -> Figure:
-    """A banner: textures (n, 3, H, W) side by side, and the colour wheel."""
+    """A banner: textures (n, 3, H, W) side by side, every site as it is, and the colour wheel."""
     spins = as_spins(spins)
     gap, wheel = 0.08, 1.7
     side = (width - wheel - gap * len(spins)) / len(spins)
@@ -220,7 +218,7 @@ def hero(spins: Any, width: Number = 12.0) -> Figure:
     figure = new_figure(width, height)
     for column, texture in enumerate(spins):
         ax = _axes_at(figure, (column * (side + gap), (height - tall) / 2, side, tall))
-        draw_texture(ax, texture, interpolation="bicubic")
+        draw_texture(ax, texture)
     colour_wheel(_axes_at(figure, (width - wheel, (height - wheel) / 2, wheel, wheel)), fontsize=10)
     return figure
 

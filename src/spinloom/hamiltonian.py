@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.typing import PerTexture, SiteMap, Spins
 
 Dmi = Literal["interfacial", "bulk"]
@@ -41,9 +42,10 @@ def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         BadInput: a side is odd or under 4, where a periodic checkerboard has no meaning.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2:
+    given = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(given) != 2:
         raise BadInput(f"size={size}: need one side or two, (H, W)")
+    sides = (whole("size", given[0]), whole("size", given[1]))
     for side in sides:
         if side < 4:
             raise BadInput(f"size={side}: a periodic checkerboard needs sides of at least 4; use 4 or more")
@@ -61,8 +63,8 @@ class Hamiltonian:
                      -\sum_{\langle ij\rangle} D_{ij}\cdot(S_i\times S_j)
                      - B\sum_i S_i^z - K\sum_i (S_i^z)^2
 
-    Energies are in units of the caller's J, lengths in lattice sites. x is the last array axis, y the one
-    before it, and row r + 1 lies at +y. For a bond along +x (+y) the DMI vector is
+    Energies come in the unit that J is given in (J = 1: in units of J), lengths in lattice sites. x is the last
+    array axis, y the one before it, and row r + 1 lies at +y. For a bond along +x (+y) the DMI vector is
 
     - ``interfacial`` (Néel):  D ŷ  (−D x̂),
     - ``bulk`` (Bloch):        D x̂  ( D ŷ).
@@ -85,7 +87,7 @@ class Hamiltonian:
     def __post_init__(self) -> None:
         for name in ("J", "D", "B", "K"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not isinstance(value, numbers.Real) or not math.isfinite(value):
                 raise BadInput(f"{name}={value}: the coefficient must be a finite number, e.g. {name}=0.3")
             object.__setattr__(self, name, float(value))
         if self.J <= 0:
@@ -119,7 +121,7 @@ class Hamiltonian:
         return torch.stack((h_x, h_y, h_z), -3)
 
     def local_field(self, spins: Any) -> Spins:
-        """The effective field h = −∂(N·energy)/∂S: bonds, + B ẑ, + 2 K S_z ẑ; units of J."""
+        """The effective field h = −∂(N·energy)/∂S: bonds, + B ẑ, + 2 K S_z ẑ; in the unit J is given in."""
         spins = as_spins(spins)
         field = self.bond_field(spins)
         along_z = field[..., 2, :, :] + self.B + 2 * self.K * spins[..., 2, :, :]
@@ -128,7 +130,7 @@ class Hamiltonian:
     def energy_density(self, spins: Any) -> SiteMap:
         """Energy a site (…, H, W), every bond shared equally by its two ends; the mean is :meth:`energy`.
 
-        This is the map beside the textures in the paper's Fig. 2a–d; units of J.
+        This is the map beside the textures in the paper's Fig. 2a–d; in the unit J is given in.
         """
         spins = as_spins(spins)
         z = spins[..., 2, :, :]
@@ -136,13 +138,14 @@ class Hamiltonian:
         return bonds - self.B * z - self.K * z * z
 
     def energy(self, spins: Any) -> PerTexture:
-        """Energy per site E/N in units of J, shape (…,)."""
+        """Energy per site E/N in the unit J is given in, shape (…,)."""
         return self.energy_density(spins).mean((-2, -1))
 
     def energy_excess(self, spins: Any) -> PerTexture:
         """ε = E/N + 2J + |B| + max(K, 0): the energy per site above the uniform state along z.
 
-        For K < 0 the uniform state lies in the plane, so at B = 0 the constant is 2J. This is the paper's ε
+        For K < 0 the constant is 2J + |B|, which at B = 0 is the uniform state in the plane (with a field that
+        state is canted and the constant is only a convention). This is the paper's ε
         (its data have ε = −0.0423 at J = 1, D = 0.3).
         """
         return self.energy(spins) + (2 * self.J + abs(self.B) + max(self.K, 0.0))

@@ -92,7 +92,7 @@ class Table:
 def measure(spins: Any, H: Hamiltonian | None = None, batch: int = 500) -> Table:
     """The physical quantities of each texture (leading axes flattened).
 
-    - ``energy_excess``: ε in units of J, :meth:`Hamiltonian.energy_excess`; only if ``H`` is given.
+    - ``energy_excess``: ε in the unit of J, :meth:`Hamiltonian.energy_excess`; only if ``H`` is given.
     - ``mz``: the mean S_z.
     - ``nodal_points``, ``nodal_points_75``, ``nodal_points_60``: :func:`~spinloom.topology.nodal_points` at
       90°, 75° and 60°, and ``bond_share_90``, ``_75``, ``_60``: the share of bonds that turn as much.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.typing import Latents, Logits, Spins
 
 SMALLEST_SIDE = 32
@@ -31,8 +31,9 @@ class NetworkConfig:
         size: the lattice (H, W): multiples of 8 from 32. Sides are halved while both stay even and at least
             4, so 32² gives a 4² bottom in three halvings, 128² the same in five, 40×48 a 5×6 one in three.
         latent: dimension n of the latent space with its standard-normal prior.
-        generator, discriminator, encoder: channels at full resolution; they double at every halving up to
-            ``widest``.
+        generator: the generator's channels at full resolution; they double at every halving up to ``widest``.
+        discriminator: the same for the discriminator.
+        encoder: the same for the encoder.
         widest: the most channels anywhere.
         head: side of the generator's last, fixed, periodic up-sampling; 1 (the paper) has blocks up to full
             resolution, 2 or 4 ends the blocks at half or a quarter of it (cheap on CPUs: the texture is
@@ -55,7 +56,11 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size, self.size)
-        object.__setattr__(self, "size", tuple(int(side) for side in sides))
+        if len(sides) != 2:
+            raise BadInput(f"size={self.size}: need one side or two, (H, W)")
+        object.__setattr__(self, "size", tuple(whole("size", side) for side in sides))
+        for name in ("latent", "generator", "discriminator", "encoder", "widest", "head"):
+            object.__setattr__(self, name, whole(f"networks.{name}", getattr(self, name)))
         for side in self.size:
             if side < SMALLEST_SIDE:
                 raise BadInput(f"size={side}: too small for the networks; use a multiple of 8 from {SMALLEST_SIDE}")

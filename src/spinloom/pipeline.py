@@ -41,7 +41,11 @@ class PipelineConfig:
     """Everything one pipeline depends on.
 
     Attributes:
-        J, D, dmi, B, K: the Hamiltonian.
+        J: exchange.
+        D: Dzyaloshinskii–Moriya interaction.
+        dmi: interfacial (Néel walls) or bulk (Bloch walls).
+        B: field along z.
+        K: easy axis along z; negative: easy plane.
         size: the lattice (H, W).
         samples: textures annealed; ``training.fraction`` of them are trained on, the rest is the test set.
         seed: of the data, the networks, the training and the samples.
@@ -87,15 +91,15 @@ class PipelineConfig:
                 f"ddls_samples={self.ddls_samples}: coverage needs at least {FEWEST}; use that or 0 for none"
             )
         held_in = round(self.samples * self.training.fraction)
-        if held_in < self.training.batch:
+        if held_in < max(FEWEST, self.training.batch):
             raise BadInput(
-                f"samples={self.samples}: {held_in} to train on are fewer than a batch of {self.training.batch}; "
-                "use more samples or a smaller training.batch"
+                f"samples={self.samples}: {held_in} to train on are fewer than a batch of {self.training.batch} or the "
+                f"{FEWEST} that coverage needs; use more samples or a smaller training.batch"
             )
         if self.samples - held_in < FEWEST:
             raise BadInput(
                 f"samples={self.samples}: {self.samples - held_in} to test on are too few for coverage; "
-                f"use at least {math.ceil(FEWEST / (1 - self.training.fraction))}"
+                f"use at least {math.ceil((FEWEST + 1) / (1 - self.training.fraction))}"
             )
 
     @property
@@ -239,13 +243,15 @@ def _results(
     H = config.hamiltonian
     (out / "measures").mkdir(exist_ok=True)
     test = held_out[: config.prior_samples]
-    second = held_in[: config.prior_samples]  # stands for a perfect model in data against data
+    # all rows are judged with the same number of textures, since thresholds and radii depend on it
+    equal = min(len(test), *(textures.info["samples"] for _, textures in sources))
+    second = held_in[:equal]  # stands for a perfect model in data against data
     spaces: tuple[Space, ...] = ("features", "spins")
-    reference = {space: CoverageReference(test, space, H, seed=config.seed, second=second) for space in spaces}
+    reference = {space: CoverageReference(test[:equal], space, H, config.seed, second=second) for space in spaces}
     rows = [_judged(out, _Row("test data", "test-data", "data", "data", 0, len(test)), test, H, None, None)]
     for row, textures in sources:
         seconds = state.seconds.get(f"sample {row.folder}")
-        found = {space: judge(textures[:]) for space, judge in reference.items()}
+        found = {space: judge(textures[:equal]) for space, judge in reference.items()}
         rows.append(_judged(out, row, textures[:], H, found, seconds))
     rebuilt = {}
     for name in ("vae", "hybrid"):
@@ -300,6 +306,8 @@ class _State:
         asked = config.as_dict()
         if path.is_file():
             there = read_json(path)
+            if not isinstance(there, dict) or not {"config", "seconds"} <= there.keys():
+                raise BadInput(f"{path}: is not a pipeline's state; use another folder")
             changed = runs.differences(there.get("config"), asked)
             if changed:
                 raise BadInput(

@@ -3,7 +3,7 @@ and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,8 @@ class Row:
     """One line of a comparison: textures of one origin, and what was measured on them.
 
     ``measures`` holds one array a quantity, one entry a texture (the columns of a
-    :class:`spinloom.measure.Table`); ``coverage`` one number a space. Rows that differ in ``trial`` alone
-    are independent trainings.
+    :class:`spinloom.measure.Table`); ``coverage`` one number a space, which carries no claim in the spaces
+    ``broad`` (:class:`spinloom.coverage.Coverage`). Rows that differ in ``trial`` alone are independent trainings.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Row:
     measures: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Number] = field(default_factory=dict)
     trial: int = 0
+    broad: Collection[str] = ()
 
     @property
     def colour(self) -> str:
@@ -61,6 +62,11 @@ class Row:
     @property
     def marker(self) -> str:
         return MARKERS.get(self.method, "s")
+
+    def came_from(self, rows: Iterable[Row]) -> Row | None:
+        """The row of ``rows`` whose textures were relaxed to give this one's, None if this was not or it is absent."""
+        kin = (row for row in rows if (row.source, row.method, row.trial) == (self.source, self.method, self.trial))
+        return next((row for row in kin if not row.relax), None) if self.relax else None
 
     def values(self, name: str) -> np.ndarray:
         """The finite entries of one measure, empty where it was not taken."""

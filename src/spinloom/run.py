@@ -8,8 +8,10 @@ load).
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ from spinloom.errors import BadInput
 from spinloom.files import read_json, write_bytes, write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import Discriminator, Encoder, Generator, NetworkConfig
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 FORMAT = 1
 CONFIG, METRICS, CHECKPOINT, WEIGHTS = (
@@ -91,7 +98,7 @@ class Run:
     def _player(self, name: str) -> nn.Module:
         if name not in self.nets:
             has = ", ".join(self.nets)
-            raise BadInput(f"{self.path}: a {self.objective} run has no {name} (it has {has}); use a hybrid run")
+            raise BadInput(f"{self.path}: a {self.objective} run has no {name} (it has {has}); use a run that has one")
         return self.nets[name]
 
     @property
@@ -220,7 +227,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not is_run(folder):
         raise BadInput(f"{folder}: is not a run (no {CONFIG}); give a folder that `spinloom train` made")
     config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or "networks" not in config or "objective" not in config:
+    if not isinstance(config, dict) or not {"networks", "objective", "data"} <= config.keys():
         raise BadInput(f"{folder / CONFIG}: is not a run's config; give a folder that `spinloom train` made")
     if config.get("format") != FORMAT:
         raise BadInput(
@@ -230,9 +237,34 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.json``, making the folder."""
+    """Write ``config.json``, making the folder; the versions of all calls that trained are kept, in order."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, {"format": FORMAT, **config, "versions": versions()})
+    history = read_config(folder).get("versions", []) if is_run(folder) else []
+    if versions() not in history:
+        history = [*history, versions()]
+    write_json(folder / CONFIG, {"format": FORMAT, **config, "versions": history})
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process from training into the same folder at the same time (where the system can lock).
+
+    Raises:
+        BadInput: another process holds the folder.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise BadInput(f"{folder}: another process is training there; wait for it or use another folder") from error
+    try:
+        yield
+    finally:
+        os.close(handle)  # this, or dying, lets go
 
 
 def load(path: Path | str, device: str = "cpu") -> Run:
@@ -245,14 +277,18 @@ def load(path: Path | str, device: str = "cpu") -> Run:
 
     folder = Path(path)
     config = read_config(folder)
-    networks = NetworkConfig(**config["networks"])
-    nets = build_networks(networks, OBJECTIVES[config["objective"]]().players, seed=0)
+    try:
+        networks = NetworkConfig(**{**config["networks"], "size": tuple(config["networks"]["size"])})
+        players = OBJECTIVES[config["objective"]]().players
+        model = Hamiltonian(**config["data"]["hamiltonian"]) if config["data"]["hamiltonian"] else None
+    except (TypeError, KeyError) as error:
+        raise BadInput(f"{folder / CONFIG}: has settings this version does not know ({error}); train again") from error
+    nets = build_networks(networks, players, seed=0)
     tensors, step = read_tensors(folder / WEIGHTS)
     restore(nets, tensors, folder / WEIGHTS)
     for net in nets.values():
         net.eval().requires_grad_(False).to(device)
-    model = config["data"]["hamiltonian"]
-    return Run(folder, step, config, networks, Hamiltonian(**model) if model else None, nets)
+    return Run(folder, step, config, networks, model, nets)
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from spinloom.typing import Spins
 class GroundState:
     """The lowest state of a periodic box: a planar spiral of n periods along x and m along y.
 
-    ``energy`` is E/N and ``energy_excess`` is ε = E/N + 2J, in units of J; ``q`` = (n, m) with n ≥ m ≥ 0
+    ``energy`` is E/N and ``energy_excess`` is ε = E/N + 2J, in the unit of J; ``q`` = (n, m) with n ≥ m ≥ 0
     among spirals of one energy; ``spins`` is (3, H, W) in float64.
     """
 
@@ -28,7 +28,7 @@ class GroundState:
 
 
 def spiral_energy(H: Hamiltonian, size: int | tuple[int, int], n: int, m: int) -> float:
-    r"""E/N of the planar spiral with wave vector q = 2π(n/W, m/H), in units of J.
+    r"""E/N of the planar spiral with wave vector q = 2π(n/W, m/H), in the unit of J.
 
     .. math:: E/N = -J(\cos q_x + \cos q_y) - |D|\sqrt{\sin^2 q_x + \sin^2 q_y}
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spinloom import run as runs
 from spinloom.dataset import Dataset
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.files import write_text
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES, Draw, Objective
@@ -34,8 +34,10 @@ class TrainingConfig:
         steps: updates of every player; 0 leaves the networks untrained. The paper says 6,000 and also 100 epochs
             of 600, which are 60,000.
         batch: real textures a step.
-        rate: Adam's learning rate; ``momentum`` its (β₁, β₂).
-        beta, gamma: the loss weights of Eqs. (1) and (3).
+        rate: Adam's learning rate.
+        momentum: Adam's (β₁, β₂).
+        beta: weight of the KL divergence, Eq. (1).
+        gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
         augment: whether every texture is turned by a random exact symmetry of its Hamiltonian.
         seed: of weights, data order, latent codes.
@@ -63,6 +65,8 @@ class TrainingConfig:
         object.__setattr__(self, "momentum", tuple(self.momentum))
         if self.objective not in OBJECTIVES:
             raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
+        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every"):
+            object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
         if self.steps < 0:
             raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
         for name in ("batch", "checkpoint_every", "log_every"):
@@ -122,7 +126,7 @@ def update(
     """One step: all losses from one state of the networks, then every player moves.
 
     Raises:
-        FloatingPointError: a loss or gradient is not finite; nothing has moved.
+        FloatingPointError: a loss or gradient is not finite; no parameter has moved.
     """
     losses = objective.losses(nets, spins, latents)
     found = gradients(nets, objective.players, losses)
@@ -163,6 +167,7 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
         "data": {
             "path": str(data.path.resolve()),
             "samples": len(data),
+            "checksum": data.checksum,
             "hamiltonian": model.as_dict() if model else None,
         },
     }
@@ -211,13 +216,21 @@ def train(
         raise BadInput(
             f"training.batch={config.batch}: the training share has {len(held_in)} textures; use a smaller batch"
         )
+    _check_device(device)
     asked = _resolved(data, networks, config)
+    tensors: dict[str, Tensor] = {}
+    step = 0
     if runs.is_run(out):
         _check_same(out, asked)
+        if (out / runs.CHECKPOINT).exists():
+            tensors, step = runs.read_tensors(out / runs.CHECKPOINT)
+        if step > config.steps:
+            raise BadInput(f"training.steps={config.steps}: {out} already has {step}; ask for at least as many")
+        if tensors and step == config.steps:
+            _finish_weights(out, networks, config, tensors, step)
+            return runs.load(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
-    runs.write_config(out, asked)
-
     objective = config.losses()
     nets = runs.build_networks(networks, objective.players, config.seed)
     for net in nets.values():
@@ -226,16 +239,36 @@ def train(
         player: torch.optim.Adam(net.parameters(), lr=config.rate, betas=config.momentum, fused=True)
         for player, net in nets.items()
     }
-    step = 0
-    if (out / runs.CHECKPOINT).exists():
-        tensors, step = runs.read_tensors(out / runs.CHECKPOINT)
+    if tensors:
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
         runs.restore_optimisers(optimisers, tensors)
-    if step > config.steps:
-        raise BadInput(f"training.steps={config.steps}: {out} already has {step}; ask for at least as many")
-    if step < config.steps or not (out / runs.WEIGHTS).exists():
+    out.mkdir(parents=True, exist_ok=True)
+    with runs.locked(out):
+        runs.write_config(out, asked)
         _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, device, show)
     return runs.load(out)
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise BadInput(f"device={device!r}: unknown; use cpu or cuda") from error
+    if kind not in ("cpu", "cuda"):
+        raise BadInput(f"device={device!r}: unknown; use cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
+
+
+def _finish_weights(
+    out: Path, networks: NetworkConfig, config: TrainingConfig, tensors: dict[str, Tensor], step: int
+) -> None:
+    """Write the weights of the last checkpoint if a kill came between the two files."""
+    if (out / runs.WEIGHTS).exists() and runs.read_tensors(out / runs.WEIGHTS)[1] == step:
+        return
+    nets = runs.build_networks(networks, config.losses().players, config.seed)
+    runs.restore(nets, tensors, out / runs.CHECKPOINT)
+    runs.write_weights(out, nets, step)
 
 
 def _go_on(
@@ -284,5 +317,5 @@ def _go_on(
                 saved = step
         if saved < step or not (out / runs.WEIGHTS).exists():
             runs.write_checkpoint(out, nets, optimisers, step)
-    if caught:
+    if caught and step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
