@@ -75,9 +75,11 @@ class TestScatter:
 
     def test_far_off_row_sits_at_the_edge_and_is_named(self):
         ax = self.drawn()
-        ((x,), (y,)) = by_gid(ax, "untrained").get_data()
-        low, high = ax.get_xlim()
-        assert low < x < high < 0.5 and y == 0
+        marker = by_gid(ax, "untrained")
+        ((x,), (y,)) = marker.get_data()
+        high = ax.get_xlim()[1]
+        assert x == high < 0.5 and y == 0
+        assert marker.get_marker() == ">" and by_gid(ax, "vae prior").get_marker() == "o"
         mean = rows()[1].measures["energy_excess"].mean().item()
         assert ax.get_title("left") == f"off scale → untrained ε = {mean:.2f}"
 
@@ -87,11 +89,30 @@ class TestScatter:
             hollow = by_gid(ax, row.name).get_markerfacecolor() == "white"
             assert hollow == (row.relax > 0)
         twins = [line.get_xydata().tolist() for line in ax.lines if line.get_gid() == "twin"]
-        ends = [
-            [by_gid(ax, name).get_xydata()[0].tolist() for name in (source, f"{source} + relax 20")]
-            for source in ("untrained", "vae prior")  # random spins have no unrelaxed row
-        ]
-        assert twins == ends
+        place = {row.name: [row.values("energy_excess").mean(), row.coverage["features"]] for row in rows()}
+        # random spins have no unrelaxed row; the line to a far one leads to where it is
+        assert twins == [[place[name], place[f"{name} + relax 20"]] for name in ("untrained", "vae prior")]
+
+    def test_rows_without_a_claim_are_faded(self):
+        ax = axes()
+        some = [replace(row, broad=["features"] if row.source == "vae" else ["spins"]) for row in rows()]
+        charts.coverage_energy_scatter(ax, some)
+        for row in some[1:]:
+            assert (by_gid(ax, row.name).get_alpha() == charts.FADED) == (row.source == "vae")
+
+    def test_a_space_that_tells_nothing_is_drawn_only_if_none_does(self):
+        def labels(**informative):
+            return [ax.get_ylabel() for ax in charts.coverage_energy(rows(), informative=informative).axes]
+
+        assert labels(features=True, spins=False) == ["coverage (features)"]
+        assert labels(features=False, spins=False) == ["coverage (features)", "coverage (spins)"]
+
+    def test_the_legend_tells_of_faded_rows_that_are_drawn(self):
+        def told(**informative):
+            figure = charts.coverage_energy([replace(row, broad=["spins"]) for row in rows()], informative=informative)
+            return any("no claim" in text.get_text() for text in figure.legends[0].get_texts())
+
+        assert told(features=True, spins=True) and not told(features=True, spins=False)
 
     def test_trials_are_joined_within_themselves(self):
         ax = axes()
@@ -162,6 +183,19 @@ class TestLosses:
         assert np.allclose(charts._running_mean(np.full(201, 4.0)), 4)
         assert charts._running_mean(np.array([2.0])).tolist() == [2]
 
+    def test_running_mean_begins_where_the_run_did(self):
+        steep = np.exp(-np.arange(200.0))
+        smooth = charts._running_mean(steep)
+        assert smooth[0] == 1 and smooth[1] == pytest.approx(steep[:3].mean())
+        tail = np.tile([0.0, 1.0], 100)
+        assert charts._running_mean(tail)[-1] == pytest.approx(0.5, abs=0.1)
+
+    def test_only_a_divergence_is_in_nats(self):
+        figure = charts.loss_curves({"hybrid": metrics()})
+        labels = [ax.get_ylabel() for ax in figure.axes]
+        assert [label for label in labels if "nats" in label] == ["KL divergence (nats)"]
+        assert "player's loss" in labels
+
 
 class TestHistograms:
     def test_strips_hold_the_values_and_the_axis_ignores_the_untrained(self):
@@ -177,6 +211,28 @@ class TestHistograms:
             expected, _ = np.histogram(values, edges)
             assert np.allclose((counts - base) * expected.max() / 0.85, expected)
         assert any(text.get_text() == "100% →" for text in ax.texts)
+
+    def test_strips_are_scaled_to_the_peak_off_the_axis_too(self):
+        data = Row("test data", "data", "data", measures={"mz": np.linspace(0, 1, 500)})
+        far = Row("far", "random", "random", measures={"mz": np.array([0.5] + 999 * [7.0])})
+        ax = charts.histograms([data, far], {"mz": "M"}).axes[0]
+        heights, _, base = by_gid(ax, "far mz").get_data()
+        assert (heights - base).max() == pytest.approx(0.85 / 999)
+        (note,) = ax.texts
+        assert note.get_text() == "> 99% →"
+
+    def test_labels_are_beside_the_curves(self):
+        figure = charts.histograms(rows())
+        FigureCanvasAgg(figure).draw()
+        ax = figure.axes[0]
+        strips = [patch.get_data().edges[-1] for patch in ax.patches]
+        right = ax.transData.transform((max(strips), 0))[0]
+        assert ax.texts and all(text.get_window_extent().x0 > right for text in ax.texts if "→" in text.get_text())
+        assert max(ax.get_xticks()) <= max(strips)
+
+    @pytest.mark.parametrize(("share", "text"), [(1.0, "100%"), (0.9996, "> 99%"), (0.28, "28%"), (0.005, "0%")])
+    def test_a_share_is_never_rounded_to_all(self, share, text):
+        assert charts._percent(share) == text
 
     def test_data_is_behind_every_strip(self):
         ax = charts.histograms(rows()).axes[0]

@@ -67,6 +67,37 @@ def test_repeated_samples_cover_little():
     assert compare_vectors(real, model)["coverage"] > 0.9
 
 
+def points(vectors):
+    """Vectors (n, 6) as "textures" of two sites, for the space of spins, which takes the numbers as they are."""
+    return vectors.reshape(-1, 3, 1, 2)
+
+
+@pytest.mark.parametrize("others", [0, 100])
+def test_outliers_inflate_coverage_and_are_flagged(others):
+    """900 copies of one point hardly cover; with 100 far ones among them t falls to 0 and "covers" everything."""
+    reference = CoverageReference(points(cloud(1000, 6, seed=0)), "spins", second=points(cloud(1000, 6, seed=1)))
+    copies = np.repeat(np.zeros((1, 6)), 900, axis=0)
+    found = reference(points(np.concatenate([copies, cloud(others, 6, seed=2, width=30)])))
+    assert (found.coverage > 0.9) == found.broad == (others > 0)
+    if not others:
+        assert found.coverage < 0.2
+    # no precision tells: nine of ten samples lie on the data
+    assert found.knn["precision"] >= 0.9
+    assert found.controls["repeated"] < 0.3
+
+
+def test_models_off_the_data_are_flagged_and_good_ones_are_not():
+    reference = CoverageReference(points(cloud(600, 6, seed=0)), "spins")
+    assert not reference(points(cloud(600, 6, seed=1))).broad
+    # half of the modes dropped is a low coverage, and a true one
+    half = cloud(1200, 6, seed=2)
+    dropped = reference(points(half[half[:, 0] > 0]))
+    assert not dropped.broad and dropped.coverage < dropped.data_against_data - 0.15
+    wide = reference(points(cloud(600, 6, seed=3, width=6)))
+    assert wide.broad and wide.knn["precision"] < wide.knn_data_against_data["precision"] / 2
+    assert wide.coverage > 0.95
+
+
 def test_far_noise_covers_nothing():
     real = cloud(500, 6, seed=0)
     found = compare_vectors(real, cloud(500, 6, seed=1, at=30, width=0.5))
@@ -268,6 +299,7 @@ def test_as_dict_is_json_and_values_are_named():
     found = coverage(labyrinths()[:200], labyrinths()[200:400], "spins", k=3)
     again = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert again["k"] == 3 and again["space"] == "spins" and again["informative"] is found.informative
+    assert again["broad"] is found.broad
     assert set(again["controls"]) == {"repeated", "sector", "noise"}
     assert tuple(found.values) == ("coverage", *KNN)
     assert found.values["coverage"] == found.coverage

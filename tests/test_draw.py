@@ -191,3 +191,4 @@ class TestPanel:
         spins = random_spins(4, 3, 8, 8)
         images = [ax.images[0].get_array() for ax in draw.hero(spins).axes]
         assert np.array_equal(np.stack(images[:4]), draw.spin_colours(spins))
+        assert all(ax.images[0].get_interpolation() == "nearest" for ax in draw.hero(spins).axes[:4])

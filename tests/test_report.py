@@ -8,6 +8,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,9 @@ from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table, measure
-from spinloom.report import write_report
+from spinloom.page import _findings, _reading, _wave_vector
+from spinloom.report import _broad, write_report
+from spinloom.rows import Row
 
 H = Hamiltonian(D=0.6)
 EVIL = '<script>alert("x")</script> & ddls'
@@ -95,7 +98,9 @@ def pipeline(out):
         table.save(out / "measures" / f"{folder}.safetensors")
         judged = None if source == "data" else {s: coverage(0.7 + seed / 100, s) for s in ("features", "spins")}
         row = {"name": name, "folder": folder, "source": source, "method": method, "relax": relax}
-        row |= {"samples": 1234, "seconds": None if source == "data" else 75.0}
+        row |= {"samples": 1234, "seconds": None if source == "data" else 5.0 if relax else 75.0}
+        if judged and name == "hybrid prior":
+            judged["features"]["broad"] = True
         rows.append(row | {"measures": table.summary(), "coverage": judged})
     for objective, keys in (("vae", ("reconstruction", "kl")), ("hybrid", ("discriminator", "generator"))):
         (out / objective).mkdir()
@@ -179,21 +184,24 @@ def test_every_row_is_there_with_its_numbers(finished, page):
         assert float(cells[3]) == pytest.approx(table["nodal_points"].double().mean().item(), rel=5e-3)
         assert float(cells[6].rstrip("%")) == pytest.approx(100 * table["bond_share_90"].mean().item(), rel=5e-3)
         assert float(cells[7]) == pytest.approx(table["charge"].abs().mean().item(), rel=5e-3)
-        assert cells[-2:] == ["1\u202f234", "–" if row["source"] == "data" else "75 s"]
+        # a relaxed row's time includes sampling what was relaxed, which random directions do not need
+        seconds = {"test data": "–", "random + relax 20": "5 s", "vae prior + relax 20": "80 s"}
+        assert cells[-2:] == ["1\u202f234", seconds.get(row["name"], "75 s")]
 
 
 def test_coverage_its_controls_and_its_verdict(page):
-    cells = page.row("vae prior")
-    # the spins' space is not informative, which is marked
-    assert cells[9:11] == ["0.720", "0.720 †"]
-    assert page.row("test data")[9:11] == ["0.951", "0.951 †"]
+    # the spins' space is not informative, so it is not in the table of all rows
+    assert page.row("vae prior")[9:-2] == ["0.720", "0.911", "0.744"]
+    assert page.row("test data")[9:-2] == ["0.951", "0.955", "0.988"]
+    assert page.row("hybrid prior")[9:-2] == ["0.740 †", "0.911", "0.744"]
+    assert sum("outliers or off the data" in text for text in page.texts) >= 3  # two tables and a figure
     (neighbours,) = [line for line in page.cells if line and line[0] == "vae prior" and line[1] == "0.720"]
-    assert neighbours[1:6] == ["0.720", "0.911", "0.822", "1.033", "0.744"]
+    assert neighbours[1:7] == ["0.720", "0.911", "0.822", "1.033", "0.744", "0.720 ‡"]
     (own,) = [line for line in page.cells if line and line[0] == "test data" and line[1] == "0.951"]
     assert own[1:6] == ["0.951", "0.955", "0.966", "0.977", "0.988"]
     controls = {line[0]: line[1:] for line in page.cells if line and line[0] in ("features", "spins") and len(line) > 5}
     assert controls["features"] == ["0.951", "0.412", "0.587", "0.003", "0.700", "informative"]
-    assert controls["spins"] == ["0.951", "0.412", "0.923", "0.003", "0.700", "not informative †"]
+    assert controls["spins"] == ["0.951", "0.412", "0.923", "0.003", "0.700", "not informative ‡"]
 
 
 def test_settings_and_provenance(page):
@@ -204,7 +212,7 @@ def test_settings_and_provenance(page):
         "D = 0.6",
         "8 × 8",
         "61 min",
-        "ε = −0.1725 J at q = 2π(2, 3)/L",
+        "ε = −0.1725 at q = 2π(2, 3)/8",
     ):
         assert fact in text
     assert ["training.steps", "600"] in page.cells and ["training.nested.γ", "0.01"] in page.cells
@@ -219,11 +227,86 @@ def test_text_is_escaped(finished, page):
     assert EVIL in page.texts and "one <note>" in page.texts
 
 
-def test_first_line_is_the_best_generator(page):
-    (line,) = [text for text in page.texts if text.startswith("Lowest mean energy")]
-    energies = {name: page.row(name)[1].split(" ")[0] for name in ("vae prior", "hybrid prior", EVIL)}
-    best = min(energies, key=lambda name: float(energies[name].replace("−", "-")))
-    assert f"{best}, ε = {energies[best]}" in line
+def test_first_lines_are_the_generators_nearest_to_the_data(finished, page):
+    out, rows, _ = finished
+    energies = {
+        row["name"]: Table.load(out / "measures" / f"{row['folder']}.safetensors")["energy_excess"]
+        .double()
+        .sort()
+        .values
+        for row in rows
+    }
+    (line,) = [text for text in page.texts if text.startswith("Generator nearest to the data in ε without")]
+    # of equally many numbers the Wasserstein distance is the mean difference in their order
+    away = {n: (energies[n] - energies["test data"]).abs().mean() for n in ("vae prior", "hybrid prior", EVIL)}
+    best = min(away, key=lambda name: away[name])
+    assert f": {best}, ε = {page.row(best)[1].split(' ')[0]}" in line
+    (line,) = [text for text in page.texts if text.startswith("Generator nearest to the data in ε after")]
+    assert ": vae prior + relax 20, ε" in line
+
+
+def energy_rows(**energies):
+    def row(name, values):
+        source = "data" if name == "data" else "gan"
+        return Row(name, source, "prior", 20 if name == "relaxed" else 0, {"energy_excess": values})
+
+    return [row(name, values) for name, values in energies.items()]
+
+
+def test_the_lowest_energy_is_not_the_nearest():
+    spread = np.linspace(-0.01, 0.01, 200)
+    lines = _findings(energy_rows(data=spread - 0.16, low=spread - 0.19, near=spread - 0.155))
+    assert any(line.startswith("Generator nearest") and "near, ε = −0.1550, 0.0050 away" in line for line in lines)
+
+
+def test_a_collapse_towards_the_ground_state_is_told():
+    data = np.linspace(-0.17, -0.15, 200)
+    half = np.concatenate([np.full(50, -0.172), data[::4]])
+    lines = _findings(energy_rows(data=data, relaxed=half, same=data))
+    (line,) = [line for line in lines if "collapse" in line]
+    assert line.startswith("relaxed: 5") and "%" in line
+
+
+@pytest.mark.parametrize(("size", "text"), [((8, 8), "q = 2π(2, 1)/8"), ((8, 16), "q = 2π(2/16, 1/8)")])
+def test_wave_vectors_of_any_box(size, text):
+    """q = 2π(n/W, m/H)."""
+    assert _wave_vector([2, 1], size) == text
+
+
+def test_what_relaxing_did_is_this_runs():
+    def row(name, relax, points):
+        return Row(name, "vae", "prior", relax, {"nodal_points": np.full(4, points)})
+
+    text = _reading([row("vae <prior>", 0, 7), row("vae <prior> + relax 3", 3, 2)])
+    assert "by 3 zero-temperature sweeps, nodal points a texture: vae &lt;prior&gt; + relax 3: 7.00 to 2.00." in text
+    assert "RELAXING" not in _reading([]) and "sweeps, nodal" not in _reading([])
+
+
+def test_files_without_the_flag_are_flagged_by_precision():
+    low = {"knn": {"precision": 0.47}, "knn_data_against_data": {"precision": 0.95}}
+    assert _broad(low) and not _broad({**low, "knn": {"precision": 0.48}}) and not _broad({})
+    assert not _broad({**low, "broad": False}) and _broad({"broad": True})
+
+
+def test_the_banner_says_which_row_it_shows(page):
+    (words,) = [text for text in page.texts if text.startswith("The first 6 textures of the row")]
+    # the hybrid was not relaxed here
+    assert EVIL in words
+    (picture,) = [attrs for tag, attrs in page.tags if tag == "img" and attrs.get("class") == "hero"]
+    assert words in picture["alt"]
+
+
+def test_the_banner_prefers_relaxed_rows(finished, tmp_path):
+    out, rows, _ = finished
+    shutil.copytree(out / "samples", tmp_path / "samples")
+    rows = list(rows)
+    rows.append(rows[4] | {"name": "hybrid prior + relax 20", "relax": 20})
+    # relaxed sampling by DDLS is absent, so relaxed samples of the prior come first
+    write_json(tmp_path / "results.json", {"rows": rows})
+    assert "of the row “hybrid prior + relax 20”" in write_report(tmp_path).read_text()
+    rows.append(rows[5] | {"name": "hybrid ddls + relax 20", "relax": 20})
+    write_json(tmp_path / "results.json", {"rows": rows})
+    assert "of the row “hybrid ddls + relax 20”" in write_report(tmp_path).read_text()
 
 
 def test_is_the_same_every_time(finished, tmp_path):

@@ -198,11 +198,12 @@ def _log_axis(ax: Axes) -> None:
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """A centred mean over a twentieth of the run, narrower towards the ends, which stay as they were logged."""
+    """A centred mean over a twentieth of the run, narrower at the steep start, one-sided at the end."""
     total = np.concatenate(([0.0], np.cumsum(values)))
     index = np.arange(len(values))
-    half = np.minimum(len(values) // 40, np.minimum(index, index[::-1]))
-    return (total[index + half + 1] - total[index - half]) / (2 * half + 1)
+    half = np.minimum(len(values) // 40, index)
+    low, high = index - half, np.minimum(index + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
 
 
 HISTOGRAMS = {"energy_excess": EPSILON, "mz": "mean out-of-plane spin, $M_z$"}
@@ -212,8 +213,8 @@ def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) 
     """Distributions over textures, a strip a row, the data in grey behind every one; relaxed rows are hollow.
 
     Every strip is scaled to its own peak, on or off the axis. The axis spans the data and the unrelaxed trained
-    rows; the share of a row's textures beyond it is written at the side they left by, outside the dotted line. ``quantities`` maps a measure to its
-    label.
+    rows; the share of a row's textures beyond it is written at the side they left by, outside the
+    dotted line. ``quantities`` maps a measure to its label.
     """
     names = [name for name in quantities if any(len(row.values(name)) for row in rows)]
     names = names or list(quantities)[:1]

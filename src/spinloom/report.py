@@ -13,7 +13,7 @@ from spinloom.errors import BadInput
 from spinloom.files import read_json, write_bytes, write_text
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table
-from spinloom.page import Picture, Spaces, control_name, page
+from spinloom.page import BROAD, Picture, Spaces, control_name, page
 from spinloom.rows import COLOURS, Number, Row
 from spinloom.run import METRICS, read_metrics
 
@@ -50,7 +50,12 @@ def write_report(out: Path) -> Path:
 def _with_data_coverage(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows, the data's own with the figures of data against data, which the others carry."""
     held_back = {
-        space: {**value, "coverage": value["data_against_data"], "knn": value.get("knn_data_against_data")}
+        space: {
+            **value,
+            "coverage": value["data_against_data"],
+            "knn": value.get("knn_data_against_data"),
+            "broad": False,
+        }
         for space, value in _spaces(entries).items()
         if value.get("data_against_data") is not None
     }
@@ -82,7 +87,16 @@ def _row(out: Path, entry: Mapping[str, Any]) -> Row:
         int(entry.get("relax") or 0),
         measures,
         coverage,
+        broad=[space for space, value in (entry.get("coverage") or {}).items() if value and _broad(value)],
     )
+
+
+def _broad(coverage: Mapping[str, Any]) -> bool:
+    """Whether outliers set the threshold; by precision alone in a file that does not say."""
+    if coverage.get("broad") is not None:
+        return bool(coverage["broad"])
+    own, data = (coverage.get(name) or {} for name in ("knn", "knn_data_against_data"))
+    return "precision" in own and "precision" in data and own["precision"] < data["precision"] / 2
 
 
 def _spaces(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -121,19 +135,19 @@ def _hamiltonian(results: Mapping[str, Any]) -> Hamiltonian:
 
 
 CAPTIONS = {
-    "hero": "",
     "textures": """Textures above their energy density maps; not picked by eye but the first of each set
 (of the held-out data the last). Colour is the spin's direction: hue in the plane, white up, black down,
 as in the wheel. Red circles, counted above each texture, are nodal points, where neighbouring spins turn
-by 90° or more. All maps share one scale, in J a site above the ferromagnet, that goes with the square
+by 90° or more. All maps share one scale, in the unit of J, above the ferromagnet, that goes with the square
 root, from the 0.2nd to the 99.8th percentile.""",
-    "coverage-energy": """Coverage of the test data against the mean energy per site above the
-ferromagnet, ε in J; upper left is better. Hollow markers were relaxed at zero temperature and are joined
-to what they were relaxed from. The star is data against other data; the level lines are samples that
-cover badly by construction. A grey background marks a space that is not informative.""",
-    "histograms": """Distributions over textures of ε, in J a site, and of the mean out-of-plane spin.
-Grey: the test data; hollow: relaxed. Every strip is scaled to its own peak. The axes span the data and
-the unrelaxed trained rows; a percentage with an arrow is the share of textures beyond them.""",
+    "coverage-energy": """Coverage of the test data against the mean energy a site above the
+ferromagnet, ε in the unit of J; nearest the star is best. Hollow markers were relaxed at zero temperature
+and are joined to what they were relaxed from; an arrow at the edge lies beyond it. The star is data
+against other data; the level lines are samples that cover badly by construction. Faded (†): BROAD.""",
+    "histograms": """Distributions over textures of ε, in the unit of J, and of the mean out-of-plane
+spin. Grey: the test data; hollow: relaxed. Every strip is scaled to its own peak, on or off the axis. The
+axes span the data and the unrelaxed trained rows; a percentage with an arrow, outside the dotted line, is
+the share of textures beyond them.""",
     "nodal-points": """Nodal points a texture, the mean over textures, for three thresholds of the turn
 between neighbours; the axis is logarithmic, and linear next to 0. Hollow dots: relaxed.""",
     "losses": """Training. The squared error of reconstructions a spin component; the Kullback–Leibler
@@ -141,24 +155,33 @@ divergence; the losses the players minimise (of a hybrid's generator, the VAE's 
 discriminator's mean logit of data, of samples G(z) and of reconstructions G(E(x)). Faint: as logged;
 strong: a running mean.""",
 }
+CAPTIONS["coverage-energy"] = CAPTIONS["coverage-energy"].replace("BROAD", BROAD)
 
 
-def _picture(stem: str, figure: draw.Figure, alt: str) -> Picture:
+BANNER = (
+    *((s, m, relaxed) for s in ("hybrid", "gan", "vae") for relaxed in (True, False) for m in ("ddls", "prior")),
+    ("data", "data", False),
+)
+"""Source, method and whether relaxed of the rows for the banner, the best first."""
+
+
+def _picture(stem: str, figure: draw.Figure, alt: str, caption: str = "") -> Picture:
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})  # the same run, the same bytes
-    return Picture(stem, content.getvalue(), (width, height), CAPTIONS[stem].replace("\n", " "), alt)
+    return Picture(stem, content.getvalue(), (width, height), caption or CAPTIONS[stem].replace("\n", " "), alt)
 
 
 def _banner(out: Path, results: Mapping[str, Any]) -> list[Picture]:
-    """Six textures of the best the run has, as they came out of the generator."""
-    plain = _unrelaxed(results)
-    for source in ("hybrid", "gan", "vae", "data"):
-        textures = _textures(out, plain[source], 6) if source in plain else None
-        if textures is not None:
-            name = plain[source].get("name", source)
-            alt = f"{len(textures)} textures of the row {name}, and the colour wheel of spin directions."
-            return [_picture("hero", draw.hero(textures), alt)]
+    """Six textures of the first row of :data:`BANNER` that was kept, and which row that is."""
+    for source, method, relaxed in BANNER:
+        for entry in results["rows"]:
+            kind = (entry.get("source"), entry.get("method"), bool(entry.get("relax")))
+            textures = _textures(out, entry, 6) if kind == (source, method, relaxed) else None
+            if textures is not None:
+                caption = f"The first {len(textures)} textures of the row “{entry.get('name', source)}”, site by site."
+                alt = f"{caption} Beside them the colour wheel of spin directions."
+                return [_picture("hero", draw.hero(textures), alt, caption)]
     return []
 
 
@@ -182,7 +205,13 @@ def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row], spaces
             {space: value["informative"] for space, value in spaces.items()},
         )
         alt = "Scatter chart of coverage against energy; the numbers are in the table of all rows."
-        pictures.append(_picture("coverage-energy", figure, alt))
+        silent = [space for space, value in spaces.items() if not value["informative"]]
+        caption = CAPTIONS["coverage-energy"].replace("\n", " ")
+        if silent and len(silent) < len(spaces):
+            caption += f" Not drawn, as a control comes near data against data: {', '.join(silent)}."
+        elif silent:
+            caption += " A grey background marks a space that is not informative."
+        pictures.append(_picture("coverage-energy", figure, alt, caption))
     if any(len(row.values(name)) > 1 for row in rows for name in charts.HISTOGRAMS):
         alt = "Histograms of energy and magnetisation; means and deviations are in the table of all rows."
         pictures.append(_picture("histograms", charts.histograms(rows), alt))
