@@ -164,7 +164,6 @@ def test_reconstruct_keeps_shapes():
     [
         ("vae", {"method": "ddls"}, "no discriminator"),
         ("gan", {"count": 0}, "count=0"),
-        ("gan", {"method": "mcmc"}, "method='mcmc'"),
         ("gan", {"relax": 3}, "unknown Hamiltonian"),
         ("gan", {"method": "ddls", "step_size": math.nan}, "step_size=nan"),
         ("gan", {"method": "ddls", "steps": 0}, "steps=0"),

@@ -37,9 +37,13 @@ app = App(
         name_transform=lambda name: name.replace("_", "-"), negative_iterable=(), negative_none=()
     ),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # its message says where the work stands
 )
 for name, summary in COMMANDS.items():
     app.command(f"spinloom.commands:{name}", name=name, help=summary)
+
+
+app.meta.suppress_keyboard_interrupt = False
 
 
 @app.meta.default

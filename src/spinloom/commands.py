@@ -281,9 +281,9 @@ def measure(
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     """The table of `measure` and `run` on a terminal of 80 columns; report.html and JSON have the rest."""
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("", no_wrap=True)
-    for head in ("n", "ε", "M_z std", "nodal points", "coverage"):
-        grid.add_column(head, justify="right", no_wrap=head in ("n", "ε"))
+    grid.add_column("", overflow="fold", max_width=30)
+    for head in ("n", "ε", "M_z std", "nodal", "coverage"):
+        grid.add_column(head, justify="right", no_wrap=True)
     marked = False
     for row in rows:
         found = row["measures"]

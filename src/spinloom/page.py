@@ -33,7 +33,8 @@ class Picture:
 
 BROAD = (
     "over 5% of the model’s samples are outliers or off the data – k-NN precision under half the data’s, or coverage "
-    "that falls by over 0.1 once those have no say in the threshold – which lowers the threshold and inflates coverage: no claim"
+    "that falls by over 0.1 once those have no say in the threshold – which lowers the threshold and "
+    "inflates coverage: no claim"
 )
 """What † says of a coverage."""
 
