@@ -83,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:
         code = 1
+    except RuntimeError as error:
+        if "allocate" not in str(error):  # torch's way to say that memory is short; else it is a bug to be seen
+            raise
+        print("spinloom: out of memory; use a smaller size, batch or shard", file=sys.stderr)
+        code = 1
     except (OSError, MemoryError) as error:
         print(f"spinloom: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
         code = 1

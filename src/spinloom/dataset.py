@@ -273,7 +273,7 @@ def simulate(
     begun = begin(out, simulation)
     try:
         _make_missing(out, simulation, range(len(simulation.counts))[first::step], threads, show)
-    except BadInput:
+    except Exception:
         made = any((out / shard_name(number)).exists() for number in range(len(simulation.counts)))
         if begun and shard is None and not made:
             with contextlib.suppress(OSError):  # a value refused below must not bind the next call
