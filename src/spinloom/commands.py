@@ -290,8 +290,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         energy = found.get("energy_excess")
         coverage = (row["coverage"] or {}).get("features")
         cover = "" if coverage is None else f"{coverage['coverage']:.3f}"
-        if coverage is not None and not coverage["informative"]:
-            cover, marked = f"{cover}*", True
+        if coverage is not None and (not coverage["informative"] or coverage["broad"]):
+            cover, marked = f"{cover}†", True
         grid.add_row(
             row["name"],
             str(row["samples"]),
@@ -306,7 +306,9 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         control = next(row["coverage"]["features"] for row in rows if row["coverage"])
         console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
     if marked:
-        console.print("* a control comes within 0.1 of data against data: not informative")
+        console.print(
+            "† no claim: inflated by samples that lie off the data, or a control comes near data against data"
+        )
 
 
 def run(
