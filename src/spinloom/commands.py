@@ -307,7 +307,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
     if marked:
         console.print(
-            "† no claim: inflated by samples that lie off the data, or a control comes near data against data"
+            "† no claim: samples off the data inflate it, or a control comes near data against data"
         )
 
 
