@@ -306,9 +306,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         control = next(row["coverage"]["features"] for row in rows if row["coverage"])
         console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
     if marked:
-        console.print(
-            "† no claim: samples off the data inflate it, or a control comes near data against data"
-        )
+        console.print("† no claim: samples off the data inflate it, or a control comes near data against data")
 
 
 def run(
