@@ -18,9 +18,10 @@ from spinloom.objectives import (
     kl_divergence,
     real_loss,
     reconstruction_error,
+    separate_gradients,
 )
 from spinloom.run import build_networks
-from spinloom.train import gradients, update
+from spinloom.train import update
 
 CONFIG = NetworkConfig(size=(32, 32), latent=6, generator=4, discriminator=4, encoder=4, widest=8)
 BATCH = 4
@@ -117,7 +118,7 @@ def test_the_encoder_does_not_feel_the_discriminator():
     for objective in (weak, strong):
         for p, net in nets.items():
             net.load_state_dict(saved[p])
-        found.append(gradients(nets, objective.players, objective.losses(nets, spins, draw)))
+        found.append(separate_gradients(nets, objective.players, objective.losses(nets, spins, draw)))
     for a, b in zip(found[0]["encoder"], found[1]["encoder"], strict=True):
         assert torch.equal(a, b)
     assert any(not torch.allclose(a, b) for a, b in zip(found[0]["generator"], found[1]["generator"], strict=True))
@@ -127,7 +128,7 @@ def test_all_players_move_from_one_state():
     objective = Hybrid()
     nets, spins, draw = scene(objective)
     before = {p: [q.clone() for q in net.parameters()] for p, net in nets.items()}
-    expected = gradients(nets, objective.players, objective.losses(nets, spins, draw))
+    expected = separate_gradients(nets, objective.players, objective.losses(nets, spins, draw))
     nets, spins, draw = scene(objective)
     update(
         nets,

@@ -38,6 +38,8 @@ class NetworkConfig:
         head: side of the generator's last, fixed, periodic up-sampling; 1 (the paper) has blocks up to full
             resolution, 2 or 4 ends the blocks at half or a quarter of it (cheap on CPUs: the texture is
             smooth on the lattice).
+        patch: stride of the discriminator's and the encoder's first convolution, whose kernel is twice as wide:
+            2 (the paper) or 4, which leaves out the blocks at half resolution, the dearest on CPUs.
         slope: LeakyReLU's slope for negative inputs.
 
     Raises:
@@ -52,6 +54,7 @@ class NetworkConfig:
     encoder: int = 32
     widest: int = 256
     head: int = 1
+    patch: int = 2
     slope: float = 0.2
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class NetworkConfig:
                 raise BadInput(f"networks.{name}={getattr(self, name)}: must be a positive whole number")
         if self.head not in (1, 2, 4):
             raise BadInput(f"networks.head={self.head}: the last up-sampling is 1 (none), 2 or 4")
+        if self.patch not in (2, 4):
+            raise BadInput(f"networks.patch={self.patch}: the first convolution's stride is 2 or 4")
         if not 0 <= self.slope < 1:
             raise BadInput(f"networks.slope={self.slope}: LeakyReLU's slope lies in [0, 1), e.g. 0.2")
 
@@ -99,32 +104,38 @@ class NetworkConfig:
 
 
 class _Wrap(torch.autograd.Function):
-    """Circular padding by ``w`` sites; its gradient folds the margins back without an extra full-size copy."""
+    """Circular padding by ``w`` sites; forth and back the bulk is copied once and only the margins are touched."""
 
     @staticmethod
     def forward(ctx, x: Tensor, w: int) -> Tensor:
         ctx.w = w
-        x = torch.cat((x[..., -w:], x, x[..., :w]), -1)
-        return torch.cat((x[..., -w:, :], x, x[..., :w, :]), -2)
+        height, width = x.shape[-2:]
+        out = x.new_empty(*x.shape[:-2], height + 2 * w, width + 2 * w)
+        out[..., w:-w, w:-w] = x
+        out[..., :w, w:-w] = x[..., -w:, :]
+        out[..., -w:, w:-w] = x[..., :w, :]
+        out[..., :w] = out[..., width : width + w]  # the rows are whole by now, so the corners come along
+        out[..., -w:] = out[..., w : 2 * w]
+        return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
         (grad,), w = grads, ctx.w
-        rows = grad[..., w:-w, :].clone()
-        rows[..., -w:, :] += grad[..., :w, :]
-        rows[..., :w, :] += grad[..., -w:, :]
-        both = rows[..., w:-w].clone(memory_format=torch.contiguous_format)
-        both[..., -w:] += rows[..., :w]
-        both[..., :w] += rows[..., -w:]
-        return both, None
+        inner = grad[..., w:-w, w:-w].clone(memory_format=torch.contiguous_format)
+        for rows, margin in ((slice(-w, None), slice(None, w)), (slice(None, w), slice(-w, None))):
+            inner[..., rows, :] += grad[..., margin, w:-w]
+            inner[..., rows] += grad[..., w:-w, margin]
+            for columns, other in ((slice(-w, None), slice(None, w)), (slice(None, w), slice(-w, None))):
+                inner[..., rows, columns] += grad[..., margin, other]
+        return inner, None
 
 
 class PeriodicConv2d(nn.Conv2d):
-    """A convolution on a torus: the input is wrapped around by ``wrap`` sites on every side."""
+    """A convolution on a torus: the input is wrapped around so that the output's sides are the input's / stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride)
-        self.wrap = (kernel - 1) // 2
+        self.wrap = (kernel - stride + 1) // 2
 
     def forward(self, input: Tensor) -> Tensor:
         if self.wrap:
@@ -171,6 +182,13 @@ class ResBlock(nn.Module):
             inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
             across = F.interpolate(across, scale_factor=2.0, mode="nearest")
         return across + self.conv2(inner)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (n, 3, H, W) over their lengths; a reduction over so short an axis is slow on CPUs, a sum is not."""
+    x, y, z = vectors.unbind(1)
+    square = x * x + y * y + z * z
+    return vectors * square.clamp(min=1e-24).rsqrt().unsqueeze(1)
 
 
 def periodic_upsampling(coarse: int, factor: int) -> Tensor:
@@ -221,18 +239,18 @@ class Generator(nn.Module):
         x = self.last(F.leaky_relu(self.norm(self.blocks(x)), self.config.slope))
         if self.config.head > 1:
             x = self.rows @ x @ self.columns.T
-        return F.normalize(x, dim=1)
+        return unit(x)
 
 
 def _descent(config: NetworkConfig, base: int, norm: bool, around=_plain) -> tuple[nn.Sequential, int]:
-    """4×4 stride-2 convolution, residual block, … from the lattice to the bottom; and the channels there."""
+    """Strided convolution, residual block, … from the lattice to the bottom; and the channels there."""
     layers: list[nn.Module] = []
-    width = 3
-    for level in range(1, config.halvings + 1):
+    width, stride = 3, config.patch
+    for level in range(config.patch // 2, config.halvings + 1):
         outputs = config.channels(base, level)
-        layers.append(around(PeriodicConv2d(width, outputs, 4, stride=2)))
+        layers.append(around(PeriodicConv2d(width, outputs, 2 * stride, stride)))
         layers.append(ResBlock(outputs, outputs, config.slope, norm=norm, around=around))
-        width = outputs
+        width, stride = outputs, 2
     return nn.Sequential(*layers), width
 
 

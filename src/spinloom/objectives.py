@@ -22,6 +22,9 @@ from spinloom.typing import Latents, Logits, Spins
 Networks = Mapping[str, nn.Module]
 """Players by name: "encoder", "generator", "discriminator"."""
 
+Gradients = dict[str, tuple[Tensor, ...]]
+"""A tensor a parameter, in the order of ``parameters()``, by player."""
+
 
 class Draw(NamedTuple):
     """The random numbers of one step, both standard normal of shape (n, latent)."""
@@ -52,9 +55,52 @@ def fake_loss(logits: Logits) -> Tensor:
     return F.softplus(logits).mean()
 
 
+def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
+    """Every player's gradient by differentiating its own loss; players of one loss go together."""
+    together: dict[int, list[str]] = {}
+    for player in players:
+        together.setdefault(id(losses[player]), []).append(player)
+    found: Gradients = {}
+    for number, group in enumerate(together.values()):
+        parameters = [p for player in group for p in nets[player].parameters()]
+        flat = iter(torch.autograd.grad(losses[group[0]], parameters, retain_graph=number + 1 < len(together)))
+        for player in group:
+            found[player] = tuple(next(flat) for _ in nets[player].parameters())
+    return found
+
+
+FAINTEST = 1e-12
+"""Least weight of a fake's logit in the pass of :func:`one_pass`; beside 1/batch it is nothing in float32."""
+
+
+def one_pass(
+    discriminator: nn.Module, logits: Tensor, fakes: Tensor, own: Tensor, other: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    r"""The discriminator's gradient and ∂(the generator's adversarial loss)/∂(fakes) from one backward pass.
+
+    Without batch normalisation a texture's logit :math:`l_i` depends on that texture alone, so of both losses
+    :math:`\partial\mathcal L/\partial x_i = (\partial\mathcal L/\partial l_i)\,\partial l_i/\partial x_i`: they
+    differ by a factor a texture, and the second pass through the discriminator is spared.
+
+    Args:
+        logits: of the real textures, then of the fakes.
+        fakes: the leaf (n, 3, H, W) that the last n of ``logits`` were computed from.
+        own, other: the discriminator's loss and the generator's adversarial loss, functions of ``logits``.
+    """
+    n = len(fakes)
+    (weights,) = torch.autograd.grad(own, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad(other, logits, retain_graph=True)
+    weights[-n:].clamp_(min=FAINTEST)  # σ(l)/n > 0, but it underflows for a fake found out beyond doubt
+    *found, slopes = torch.autograd.grad(logits, [*discriminator.parameters(), fakes], weights)
+    return tuple(found), slopes * (wanted / weights)[-n:, None, None, None]
+
+
 @dataclass(frozen=True)
 class Objective(abc.ABC):
     """What every player of a training minimises.
+
+    :meth:`losses` is the specification; :meth:`gradients` is what the training loop calls, and where the players
+    share work it saves some.
 
     Attributes:
         beta: weight of the KL divergence, Eq. (1).
@@ -80,6 +126,11 @@ class Objective(abc.ABC):
 
         A loss is to be differentiated for its own player's parameters alone; its graph reaches the others'.
         """
+
+    def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
+        """∂(a player's own loss)/∂(that player's parameters) for every player; and what is worth recording."""
+        losses = self.losses(nets, spins, latents)
+        return separate_gradients(nets, self.players, losses), {name: v.detach() for name, v in losses.items()}
 
 
 @dataclass(frozen=True)
@@ -108,7 +159,19 @@ class GAN(Objective):
 
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes = nets["generator"](latents.prior)
-        real, fake = nets["discriminator"](torch.cat((spins, fakes))).split(len(spins))
+        return self._judged(nets["discriminator"](torch.cat((spins, fakes))), len(spins))
+
+    def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
+        fakes = nets["generator"](latents.prior)
+        leaf = fakes.detach().requires_grad_()
+        logits = nets["discriminator"](torch.cat((spins, leaf)))
+        losses = self._judged(logits, len(spins))
+        own, pull = one_pass(nets["discriminator"], logits, leaf, losses["discriminator"], losses["generator"])
+        generator = torch.autograd.grad(fakes, list(nets["generator"].parameters()), pull)
+        return {"discriminator": own, "generator": generator}, {name: v.detach() for name, v in losses.items()}
+
+    def _judged(self, logits: Tensor, n: int) -> dict[str, Tensor]:
+        real, fake = logits.split(n)
         return {
             "discriminator": real_loss(real) + fake_loss(fake),
             "generator": real_loss(fake),
@@ -129,19 +192,42 @@ class Hybrid(Objective):
         return ("discriminator", "encoder", "generator")
 
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
-        n = len(spins)
+        fakes, record = self._made(nets, spins, latents)
+        vae = record.pop("vae")
+        judged = self._judged(nets["discriminator"](torch.cat((spins, fakes))), len(spins))
+        adversarial = judged.pop("adversarial")
+        return {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
+
+    def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
+        fakes, record = self._made(nets, spins, latents)
+        vae = record.pop("vae")
+        leaf = fakes.detach().requires_grad_()
+        logits = nets["discriminator"](torch.cat((spins, leaf)))
+        judged = self._judged(logits, len(spins))
+        adversarial = judged.pop("adversarial")
+        own, pull = one_pass(nets["discriminator"], logits, leaf, judged["discriminator"], self.gamma * adversarial)
+        encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
+        parameters = list(nets["generator"].parameters())
+        generator = torch.autograd.grad([vae, fakes], parameters, [torch.ones_like(vae), pull])
+        losses = {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
+        return (
+            {"discriminator": own, "encoder": encoder, "generator": generator},
+            {name: value.detach() for name, value in losses.items()},
+        )
+
+    def _made(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstructions, then prior samples; and ℒ^VAE with its two parts."""
         mu, logvar = nets["encoder"](spins)
         z = mu + (0.5 * logvar).exp() * latents.noise
         fakes = nets["generator"](torch.cat((z, latents.prior)))
-        error, kl = reconstruction_error(spins, fakes[:n]), kl_divergence(mu, logvar)
-        vae = error + self.beta * kl
-        real, rebuilt, prior = nets["discriminator"](torch.cat((spins, fakes))).split(n)
+        error, kl = reconstruction_error(spins, fakes[: len(spins)]), kl_divergence(mu, logvar)
+        return fakes, {"vae": error + self.beta * kl, "reconstruction": error.detach(), "kl": kl.detach()}
+
+    def _judged(self, logits: Tensor, n: int) -> dict[str, Tensor]:
+        real, rebuilt, prior = logits.split(n)
         return {
             "discriminator": real_loss(real) + 0.5 * fake_loss(prior) + 0.5 * fake_loss(rebuilt),
-            "encoder": vae,
-            "generator": vae + self.gamma * (0.5 * real_loss(prior) + 0.5 * real_loss(rebuilt)),
-            "reconstruction": error.detach(),
-            "kl": kl.detach(),
+            "adversarial": 0.5 * real_loss(prior) + 0.5 * real_loss(rebuilt),
             "logit_real": real.detach().mean(),
             "logit_prior": prior.detach().mean(),
             "logit_reconstruction": rebuilt.detach().mean(),

@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
 
 def build_networks(config: NetworkConfig, players: tuple[str, ...], seed: int) -> dict[str, nn.Module]:
     """The players' networks with weights drawn from ``seed``, the same for a player whatever the others."""
-    makers = {"discriminator": Discriminator, "encoder": Encoder, "generator": Generator}
+    makers = {"discriminator": Discriminator, "encoder": Encoder, "generator": Generator, "averaged": Generator}
     nets = {}
     with torch.random.fork_rng(devices=[]):
         for player in players:
@@ -103,8 +103,8 @@ class Run:
 
     @property
     def generator(self) -> nn.Module:
-        """z (n, latent) → spins (n, 3, H, W)."""
-        return self._player("generator")
+        """z (n, latent) → spins (n, 3, H, W); the averaged generator where the training kept one."""
+        return self._player("averaged" if "averaged" in self.nets else "generator")
 
     @property
     def discriminator(self) -> nn.Module:
@@ -283,6 +283,8 @@ def load(path: Path | str, device: str = "cpu") -> Run:
         model = Hamiltonian(**config["data"]["hamiltonian"]) if config["data"]["hamiltonian"] else None
     except (TypeError, KeyError) as error:
         raise BadInput(f"{folder / CONFIG}: has settings this version does not know ({error}); train again") from error
+    if config["training"].get("average"):
+        players += ("averaged",)
     nets = build_networks(networks, players, seed=0)
     tensors, step = read_tensors(folder / WEIGHTS)
     restore(nets, tensors, folder / WEIGHTS)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spinloom.allocator import keep_pages
 from spinloom.errors import BadInput
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
@@ -220,6 +221,7 @@ def sample(
     def on_device(z: Tensor) -> Tensor:
         return decode(z.to(device))
 
+    keep_pages()
     torch.set_flush_denormal(True)
     with progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
         spins, _ = sample_latents(on_device, score, count, run.networks.latent, settings, seed, advance)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spinloom import run as runs
+from spinloom.allocator import keep_pages
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput, whole
 from spinloom.files import write_text
@@ -39,6 +40,8 @@ class TrainingConfig:
         beta: weight of the KL divergence, Eq. (1).
         gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
+        average: decay a step of the running average of the generator's parameters, which then is the generator
+            that is sampled; 0 (the paper) keeps none.
         augment: whether every texture is turned by a random exact symmetry of its Hamiltonian.
         seed: of weights, data order, latent codes.
         checkpoint_every: steps between checkpoints.
@@ -56,6 +59,7 @@ class TrainingConfig:
     beta: float = 0.001
     gamma: float = 0.001
     fraction: float = 0.75
+    average: float | int = 0.0
     augment: bool = False
     seed: int = 0
     checkpoint_every: int = 200
@@ -80,6 +84,8 @@ class TrainingConfig:
             raise BadInput(f"training.momentum={self.momentum}: Adam's β₁ and β₂ lie in [0, 1), e.g. 0.0 0.9")
         if not 0 < self.fraction < 1:
             raise BadInput(f"training.fraction={self.fraction}: the share trained on lies in (0, 1), e.g. 0.75")
+        if not 0 <= self.average < 1:
+            raise BadInput(f"training.average={self.average}: the decay lies in [0, 1), e.g. 0.999; 0 keeps none")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
         self.losses()
@@ -87,6 +93,11 @@ class TrainingConfig:
     def losses(self) -> Objective:
         """The objective with its weights."""
         return OBJECTIVES[self.objective](beta=self.beta, gamma=self.gamma)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The networks of a run: the objective's players and, if one is kept, the averaged generator."""
+        return self.losses().players + (("averaged",) if self.average else ())
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain JSON values."""
@@ -98,22 +109,6 @@ def draw_latents(seed: int, step: int, batch: int, latent: int) -> Draw:
     low, high = threefry2x32((seed & 0xFFFFFFFF, seed >> 32), (step, 0x7A5A))
     generator = torch.Generator().manual_seed(int(low[0]) << 31 | int(high[0]) >> 1)
     return Draw(*torch.randn(2, batch, latent, generator=generator))
-
-
-def gradients(
-    nets: Mapping[str, nn.Module], players: tuple[str, ...], losses: Mapping[str, Tensor]
-) -> dict[str, tuple[Tensor, ...]]:
-    """∂(a player's own loss)/∂(that player's parameters), for every player; players of one loss go together."""
-    together: dict[int, list[str]] = {}
-    for player in players:
-        together.setdefault(id(losses[player]), []).append(player)
-    found: dict[str, tuple[Tensor, ...]] = {}
-    for number, group in enumerate(together.values()):
-        parameters = [p for player in group for p in nets[player].parameters()]
-        flat = iter(torch.autograd.grad(losses[group[0]], parameters, retain_graph=number + 1 < len(together)))
-        for player in group:
-            found[player] = tuple(next(flat) for _ in nets[player].parameters())
-    return found
 
 
 def update(
@@ -128,19 +123,25 @@ def update(
     Raises:
         FloatingPointError: a loss or gradient is not finite; no parameter has moved.
     """
-    losses = objective.losses(nets, spins, latents)
-    found = gradients(nets, objective.players, losses)
+    found, losses = objective.gradients(nets, spins, latents)
     for player, grads in found.items():
-        if not math.isfinite(nn.utils.get_total_norm(grads) + losses[player].detach()):
-            raise FloatingPointError(
-                f"the {player}'s loss is {float(losses[player].detach())}, its gradient not finite"
-            )
+        if not math.isfinite(nn.utils.get_total_norm(grads) + losses[player]):
+            raise FloatingPointError(f"the {player}'s loss is {float(losses[player])}, its gradient not finite")
     for player, grads in found.items():
         for parameter, gradient in zip(nets[player].parameters(), grads, strict=True):
             parameter.grad = gradient
         optimisers[player].step()
         optimisers[player].zero_grad()
     return losses
+
+
+@torch.no_grad()
+def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """averaged ← decay·averaged + (1 − decay)·network, for parameters and batch statistics alike."""
+    own, new = averaged.state_dict(), network.state_dict()
+    for name, tensor in own.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(new[name], 1 - decay)
 
 
 @contextmanager
@@ -232,12 +233,13 @@ def train(
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
     objective = config.losses()
-    nets = runs.build_networks(networks, objective.players, config.seed)
+    nets = runs.build_networks(networks, config.kept, config.seed)
     for net in nets.values():
         net.to(device).train()
     optimisers = {
         player: torch.optim.Adam(net.parameters(), lr=config.rate, betas=config.momentum, fused=True)
         for player, net in nets.items()
+        if player in objective.players
     }
     if tensors:
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
@@ -266,7 +268,7 @@ def _finish_weights(
     """Write the weights of the last checkpoint if a kill came between the two files."""
     if (out / runs.WEIGHTS).exists() and runs.read_tensors(out / runs.WEIGHTS)[1] == step:
         return
-    nets = runs.build_networks(networks, config.losses().players, config.seed)
+    nets = runs.build_networks(networks, config.kept, config.seed)
     runs.restore(nets, tensors, out / runs.CHECKPOINT)
     runs.write_weights(out, nets, step)
 
@@ -284,6 +286,7 @@ def _go_on(
     show: bool,
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
+    keep_pages()
     torch.set_flush_denormal(True)  # saturated players make denormal gradients, which CPUs crawl through
     kept = [m for m in runs.read_metrics(out) if m["step"] <= step]
     write_text(out / runs.METRICS, "".join(json.dumps(m) + "\n" for m in kept))
@@ -306,9 +309,11 @@ def _go_on(
                 good = f"the checkpoint of step {saved} in {out} is good" if saved else "no checkpoint was written yet"
                 raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error
             step += 1
+            if config.average:
+                follow(nets["averaged"], nets["generator"], min(config.average, step / (step + 9)))
             advance(1)
             if step % config.log_every == 0 or step == config.steps:
-                values = {name: round(float(value.detach()), 6) for name, value in losses.items()}
+                values = {name: round(float(value), 6) for name, value in losses.items()}
                 spent = round(seconds + time.monotonic() - began, 3)
                 log.write(json.dumps({"step": step, "seconds": spent, **values}) + "\n")
                 log.flush()
