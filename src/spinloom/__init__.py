@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     )
     from spinloom.errors import BadInput
     from spinloom.hamiltonian import Hamiltonian
+    from spinloom.interchange import export_dataset, import_dataset
     from spinloom.measure import Table, measure, structure_factor
+    from spinloom.micromagnetic import Micromagnetic
     from spinloom.networks import NetworkConfig
+    from spinloom.ovf import OvfField, read_ovf, write_ovf
     from spinloom.run import Run, load
     from spinloom.sample import reconstruct, sample
+    from spinloom.scaleout import simulate_on
     from spinloom.schedule import Schedule
     from spinloom.spiral import ground_state
     from spinloom.topology import bond_share, charge, nodal_points
@@ -40,10 +44,14 @@ _ROOMS = {
     "dataset": ("Dataset", "open_dataset", "repair_dataset", "simulate", "verify_dataset", "write_dataset"),
     "errors": ("BadInput",),
     "hamiltonian": ("Hamiltonian",),
+    "interchange": ("export_dataset", "import_dataset"),
     "measure": ("Table", "measure", "structure_factor"),
+    "micromagnetic": ("Micromagnetic",),
     "networks": ("NetworkConfig",),
+    "ovf": ("OvfField", "read_ovf", "write_ovf"),
     "run": ("Run", "load"),
     "sample": ("reconstruct", "sample"),
+    "scaleout": ("simulate_on",),
     "schedule": ("Schedule",),
     "spiral": ("ground_state",),
     "topology": ("bond_share", "charge", "nodal_points"),
@@ -55,7 +63,9 @@ __all__ = [
     "BadInput",
     "Dataset",
     "Hamiltonian",
+    "Micromagnetic",
     "NetworkConfig",
+    "OvfField",
     "Run",
     "Schedule",
     "Table",
@@ -65,20 +75,25 @@ __all__ = [
     "bond_share",
     "charge",
     "coverage",
+    "export_dataset",
     "ground_state",
+    "import_dataset",
     "load",
     "measure",
     "nodal_points",
     "open_dataset",
+    "read_ovf",
     "reconstruct",
     "relax",
     "repair_dataset",
     "sample",
     "simulate",
+    "simulate_on",
     "structure_factor",
     "train",
     "verify_dataset",
     "write_dataset",
+    "write_ovf",
 ]
 
 

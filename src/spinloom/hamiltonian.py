@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spinloom.errors import BadInput, whole
+from spinloom.micromagnetic import Dmi, Micromagnetic
 from spinloom.typing import PerTexture, SiteMap, Spins
-
-Dmi = Literal["interfacial", "bulk"]
 
 
 def as_spins(spins: Any) -> Tensor:
@@ -94,6 +93,69 @@ class Hamiltonian:
             raise BadInput(f"J={self.J}: the exchange must be ferromagnetic; use J > 0, e.g. J=1")
         if self.dmi not in ("interfacial", "bulk"):
             raise BadInput(f"dmi={self.dmi!r}: unknown form; use 'interfacial' or 'bulk'")
+
+    @classmethod
+    def from_micromagnetic(
+        cls,
+        A: float | int,
+        D: float | int,
+        Ms: float | int,
+        Ku: float | int = 0.0,
+        B: float | int = 0.0,
+        cell: float | int | None = None,
+        thickness: float | int | None = None,
+        dmi: Dmi = "interfacial",
+    ) -> Hamiltonian:
+        r"""The lattice model of a film given in SI units, its energies in units of J = 2 A t.
+
+        .. math:: J = 1, \quad D = \frac{D_\text{SI}\,a}{2A}, \quad B = \frac{M_s B_\text{SI}\,a^2}{2A}, \quad
+                  K = \frac{K_u a^2}{2A}
+
+        with the cell's side a. Units, signs and what is left out: :class:`~spinloom.micromagnetic.Micromagnetic`,
+        which also gives J in joule, kelvin and tesla. The thickness t sets J alone.
+
+        >>> H = Hamiltonian.from_micromagnetic(8.78e-12, 1.58e-3, 3.84e5, cell=2e-9, thickness=1e-8, dmi="bulk")
+        >>> round(H.D, 4)  # FeGe: a spiral of 2π/arctan(D) = 35.3 sites or 70.6 nm
+        0.18
+
+        Raises:
+            BadInput: a number is not finite, or A, Ms, ``cell`` or ``thickness`` is missing or not positive.
+        """
+        if cell is None or thickness is None:
+            missing = "cell" if cell is None else "thickness"
+            raise BadInput(f"{missing}=None: a cell's side and the film's thickness are needed; give {missing} in m")
+        film = Micromagnetic(A=A, D=D, Ms=Ms, Ku=Ku, B=B, cell=cell, thickness=thickness, dmi=dmi)
+        return cls(**film.couplings)
+
+    def to_micromagnetic(
+        self, cell: float | int, thickness: float | int, J: float | int, Ms: float | int
+    ) -> Micromagnetic:
+        r"""The film in SI units that this lattice stands for; the inverse of :meth:`from_micromagnetic`.
+
+        .. math:: A = \frac{J_\text{SI}}{2t}, \quad D_\text{SI} = \frac{D}{J}\frac{J_\text{SI}}{at}, \quad
+                  K_u = \frac{K}{J}\frac{J_\text{SI}}{a^2t}, \quad B_\text{SI} = \frac{B}{J}\frac{J_\text{SI}}{M_s a^2t}
+
+        The lattice knows neither its unit of energy nor a moment: ``J`` is the exchange in joule (2 A t), ``Ms`` in
+        A/m, ``cell`` and ``thickness`` in m.
+
+        Raises:
+            BadInput: a number is not finite or not positive.
+        """
+        for name, value in (("J", J), ("cell", cell), ("thickness", thickness), ("Ms", Ms)):
+            if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+                raise BadInput(f"{name}={value}: must be a positive, finite number; give {name} in SI units")
+        unit = J / self.J
+        volume = cell**2 * thickness
+        return Micromagnetic(
+            A=J / (2 * thickness),
+            D=self.D * unit / (cell * thickness),
+            Ms=Ms,
+            Ku=self.K * unit / volume,
+            B=self.B * unit / (Ms * volume),
+            cell=cell,
+            thickness=thickness,
+            dmi=self.dmi,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The coefficients as plain JSON values."""

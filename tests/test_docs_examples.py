@@ -1,0 +1,101 @@
+"""The examples of the documentation as processes: what they print is physics, what they draw is a picture."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+ROOMY = 300_000  # bytes: pictures are kept in the repository
+
+
+def run(script: Path, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def example(name: str, out: Path) -> dict:
+    done = run(DOCS / "examples" / name, "--quick", "--size", 64, "--samples", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    picture = Path(told["picture"])
+    assert picture.parent == out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.name in {path.name for path in (DOCS / "images").glob("*.png")}
+    assert (DOCS / "images" / picture.name).stat().st_size < ROOMY
+    return told
+
+
+def test_labyrinths_become_a_skyrmion_lattice_as_the_field_rises(tmp_path):
+    told = example("skyrmion_lattice.py", tmp_path)
+    fields = np.array(told["fields"])
+    assert told["field_unit"] == pytest.approx(0.25)
+    for history in ("driven", "cooled"):
+        charge, euler, mz = (np.array(told[history][name]) for name in ("charge", "euler", "mz"))
+        np.testing.assert_allclose(charge, charge.round(), atol=1e-9)
+        # every wall turns the same way, so the charge is the domains' topology alone
+        np.testing.assert_array_equal(charge.round(), -euler)
+        assert (np.abs(charge[fields == 0]) <= 5).all()
+        # a skyrmion takes about 1.3 λ² in the lattice's ground state at half the unit of field; here λ = 13.6
+        lattice = charge[(fields > 0.3) & (fields < 0.7)]
+        assert (lattice < -0.8 * 64**2 / (1.3 * 13.6**2)).all()
+        assert (lattice > -1.4 * 64**2 / (1.3 * 13.6**2)).all()
+        assert (charge[fields > 1.1].round() == 0).all()
+        mean = mz.mean(1)
+        assert np.abs(mean[0]) < 0.05
+        assert (np.diff(mean) > -1e-3).all()
+        assert mean[-1] > 0.999
+
+
+def test_the_field_loop_is_open_where_walls_cannot_nucleate(tmp_path):
+    told = example("field_loop.py", tmp_path)
+    tesla = np.array(told["tesla"])
+    turn, lowest = tesla.argmax(), tesla.argmin()
+    assert told["period"] == pytest.approx(70e-9, rel=0.05)
+    falling = slice(turn, lowest + 1)
+    rising = slice(lowest, None)
+    np.testing.assert_allclose(tesla[rising], -tesla[falling], atol=1e-12)
+    mz = {t: np.array(told[t]["mz"]).mean(1) for t in ("0.2", "0.4")}
+    charge = {t: np.array(told[t]["charge"]) for t in ("0.2", "0.4")}
+    for t in mz:
+        np.testing.assert_allclose(charge[t], charge[t].round(), atol=1e-9)
+        assert mz[t][turn] > 0.99
+        assert mz[t][lowest] < -0.99
+        assert np.abs(mz[t][tesla == 0]).max() < 0.1
+    # reversing the field reverses the magnetisation, and a core's charge with it
+    np.testing.assert_allclose(mz["0.4"][rising], -mz["0.4"][falling], atol=0.1)
+    lattice = np.abs(tesla) == 0.2
+    assert (np.sign(charge["0.4"][lattice]) == -np.sign(tesla[lattice])[:, None]).all()
+    assert (np.abs(charge["0.4"][lattice]) >= 7).all()
+    # at one field, 0.16 T: stripes on the way up, still saturated on the way down
+    here = np.isclose(tesla, 0.16)
+    assert (mz["0.2"][falling][here[falling]] > 0.95).all()
+    assert (mz["0.2"][rising][here[rising]] < 0.4).all()
+    np.testing.assert_allclose(mz["0.4"][here], mz["0.4"][here].mean(), atol=0.05)
+    # the energy lost in a loop, J/m³
+    assert told["0.2"]["lost"] > 2e4
+    assert told["0.4"]["lost"] < 0.4 * told["0.2"]["lost"]
+
+
+def test_the_code_in_the_physics_page_runs(tmp_path):
+    """The page's Python blocks, one after the other; their assertions are the numbers quoted beside them."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "physics.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 4
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
+def test_links_of_the_physics_page_lead_somewhere():
+    page = (DOCS / "physics.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", page)
+    assert any(link.endswith(".png") for link in links)
+    for link in links:
+        if "://" not in link:
+            assert (DOCS / link).exists(), link
