@@ -58,26 +58,30 @@ def page(
         ("All rows", "rows", _rows_table(results, rows, spaces)),
         ("Coverage and its controls", "coverage", _coverage_section(results, rows, spaces)),
         ("Reconstruction", "reconstruction", _reconstruction(results)),
-        ("Figures", "figures", "".join(map(_figure, pictures))),
+        ("Figures", "figures", "".join(map(figure, pictures))),
         ("How to read this", "reading", _reading(rows)),
         ("Settings", "settings", _settings(results)),
     ]
+    top = "".join(
+        image(picture, 'class="hero"') + f'<p class="mute">{escape(picture.caption)}</p>' for picture in banner
+    )
+    lattice = f": {height} × {width} sites" if height else ""
+    return document(title, f"Magnetic textures, annealed, learned, generated and judged{lattice}.", sections, top)
+
+
+def document(title: str, lead: str, sections: Sequence[tuple[str, str, str]], top: str = "") -> str:
+    """An HTML page of sections (heading, anchor, content), the empty ones left out, with a list of contents."""
     sections = [section for section in sections if section[2]]
     links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for name, anchor, _ in sections)
     body = "".join(
         f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(name)}</h2>{content}</section>'
         for name, anchor, content in sections
     )
-    top = "".join(
-        _image(picture, 'class="hero"') + f'<p class="mute">{escape(picture.caption)}</p>' for picture in banner
-    )
-    lattice = f"{height} × {width} sites" if height else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header>{top}<h1>{escape(title)}</h1><p>Magnetic textures, annealed, learned, generated and judged"
-        f"{': ' + lattice if lattice else ''}.</p></header>\n"
+        f"<header>{top}<h1>{escape(title)}</h1><p>{escape(lead)}</p></header>\n"
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
     )
 
@@ -113,7 +117,7 @@ def _summary(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
     spent = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{_duration(value)}</td></tr>' for name, value in seconds.items()
     )
-    time = f"<details><summary>Time by stage</summary>{_table('', spent, 'Time by stage')}</details>" if spent else ""
+    time = f"<details><summary>Time by stage</summary>{table('', spent, 'Time by stage')}</details>" if spent else ""
     return f"<dl>{listed}</dl>{f'<ul>{points}</ul>' if points else ''}{time}"
 
 
@@ -252,7 +256,7 @@ def _row_table(
         + "</tr>"
         for line, row in enumerate(rows)
     )
-    return _table(_two_line_head([columns[number][:2] for number in used]), body, label)
+    return table(_two_line_head([columns[number][:2] for number in used]), body, label)
 
 
 def _footnote(spaces: Spaces, rows: Sequence[Row]) -> str:
@@ -301,7 +305,7 @@ def _coverage_section(results: Mapping[str, Any], rows: Sequence[Row], spaces: S
         "<p>Coverage is the share of the test data that lies where the model puts its mass. It is worth "
         "reading only in a space where it falls clearly for samples that cover badly by construction: 100 "
         f"textures repeated, the data without one symmetry sector{sector}, and noise.</p>"
-        f"{_table(f'<tr>{head}</tr>', body, 'Coverage controls')}"
+        f"{table(f'<tr>{head}</tr>', body, 'Coverage controls')}"
         f"{_neighbours_table(results, rows, spaces)}<p>k-NN: precision, recall, density and coverage from nearest "
         f"neighbours, a second opinion; density may exceed 1.{_footnote(spaces, rows)}</p>"
     )
@@ -320,7 +324,7 @@ def _reconstruction(results: Mapping[str, Any]) -> str:
     )
     return (
         "<p>Mean squared error of a spin component after encoding and decoding test data; 2/3 for unrelated "
-        f"spins.</p>{_table(head, body, 'Reconstruction error')}"
+        f"spins.</p>{table(head, body, 'Reconstruction error')}"
     )
 
 
@@ -329,7 +333,7 @@ def _settings(results: Mapping[str, Any]) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
         for name, value in _flat(results.get("config") or {})
     )
-    return f"<details><summary>All settings</summary>{_table('', body, 'Settings')}</details>" if body else ""
+    return f"<details><summary>All settings</summary>{table('', body, 'Settings')}</details>" if body else ""
 
 
 def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -340,13 +344,13 @@ def _flat(config: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
 
 
-def _figure(picture: Picture) -> str:
+def figure(picture: Picture) -> str:
     width = round(picture.size[0] / 2)
-    image = _image(picture, f'style="max-width:{width}px"')
-    return f"<figure>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    shown = image(picture, f'style="max-width:{width}px"')
+    return f"<figure>{shown}<figcaption>{escape(picture.caption)}</figcaption></figure>"
 
 
-def _image(picture: Picture, look: str) -> str:
+def image(picture: Picture, look: str) -> str:
     width, height = picture.size
     return (
         f'<img {look} width="{width}" height="{height}" alt="{escape(picture.alt)}" '
@@ -354,7 +358,7 @@ def _image(picture: Picture, look: str) -> str:
     )
 
 
-def _table(head: str, body: str, label: str) -> str:
+def table(head: str, body: str, label: str) -> str:
     top = f"<thead>{head}</thead>" if head else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'

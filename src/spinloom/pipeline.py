@@ -145,8 +145,12 @@ def run_pipeline(
     notes: tuple[str, ...] = (),
     show: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    data: Dataset | None = None,
 ) -> dict[str, Any]:
     """Run or resume the whole pipeline in ``out``; returns what ``results.json`` holds.
+
+    ``data`` are textures annealed before, by the config's Hamiltonian; ``config.seed`` is then that of the networks,
+    their training and their samples alone.
 
     The folder gets ``data/``, a run folder an objective (and an untrained one), ``samples/`` and ``measures/``
     a row, ``results.json``, PNGs and ``report.html``.
@@ -159,9 +163,10 @@ def run_pipeline(
     out = Path(out)
     state = _State.open(out, config, preset)
     H = config.hamiltonian
-    say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
-    with state.timed("simulate"):
-        data = simulate(out / "data", H, (config.size[0], config.size[1]), config.samples, config.seed, show=show)
+    if data is None:
+        say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
+        with state.timed("simulate"):
+            data = simulate(out / "data", H, (config.size[0], config.size[1]), config.samples, config.seed, show=show)
     held_in, held_out = data.split(config.training.fraction)
 
     networks = config.networks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from spinloom.measure import Table
 from spinloom.page import BROAD, Picture, Spaces, control_name, page
 from spinloom.rows import COLOURS, Number, Row
 from spinloom.run import METRICS, read_metrics
+from spinloom.trials_page import trials_page
 
 PANEL = 5
 """Textures a row of the panel of textures."""
@@ -41,6 +43,37 @@ def write_report(out: Path) -> Path:
         write_bytes(out / f"{picture.stem}.png", picture.png)
     path = out / "report.html"
     write_text(path, page(results, rows, spaces, banner, pictures))
+    return path
+
+
+def write_trials_report(out: Path) -> Path:
+    """Write ``report.html`` and ``coverage-energy.png`` (Fig. 2e, a marker a trial) into a finished folder of trials.
+
+    Raises:
+        BadInput: no ``results.json`` of trials, or a trial's folder is damaged.
+    """
+    out = Path(out)
+    results = read_json(out / "results.json")
+    if not isinstance(results, dict) or "trials" not in results:
+        raise BadInput(f"{out / 'results.json'}: is not of trials; name the folder that `spinloom trials` made")
+    rows: list[Row] = []
+    spaces: dict[str, dict[str, Any]] = {}
+    for trial in range(results["trials"]):
+        folder = out / f"trial-{trial}"
+        entries = _with_data_coverage(read_json(folder / "results.json")["rows"])
+        spaces = spaces or _spaces(entries)
+        own = [entry for entry in entries if trial == 0 or entry["source"] != "data"]  # the data are those of all
+        rows += [replace(_row(folder, entry), trial=trial) for entry in own]
+    figure = charts.coverage_energy(
+        rows,
+        {space: _controls(value) for space, value in spaces.items()},
+        {space: value["informative"] for space, value in spaces.items()},
+    )
+    alt = "Scatter chart of coverage against energy, a marker a trial; the numbers are in the table."
+    picture = _picture("coverage-energy", figure, alt)
+    write_bytes(out / f"{picture.stem}.png", picture.png)
+    path = out / "report.html"
+    write_text(path, trials_page(results, picture))
     return path
 
 

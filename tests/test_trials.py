@@ -1,0 +1,101 @@
+"""Repeated trainings: independent, resumable in any order, averaged as the formula says."""
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from spinloom.errors import BadInput
+from spinloom.networks import NetworkConfig
+from spinloom.pipeline import PipelineConfig
+from spinloom.run import WEIGHTS, read_tensors
+from spinloom.sample import DDLS
+from spinloom.train import TrainingConfig
+from spinloom.trials import combined, run_trials
+
+TINY = PipelineConfig(
+    D=0.6,
+    size=(32, 32),
+    samples=200,
+    prior_samples=50,
+    ddls_samples=40,
+    networks=NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=4, patch=4),
+    training=TrainingConfig(steps=2, batch=8),
+    ddls=DDLS(steps=1),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two trials, the second made first and on its own."""
+    out = tmp_path_factory.mktemp("trials") / "out"
+    assert run_trials(out, TINY, 2, only=1, show=False) is None
+    return out, run_trials(out, TINY, 2, show=False)
+
+
+def test_trials_share_the_data_and_nothing_else(finished):
+    out, _ = finished
+    for player in ("hybrid", "vae", "gan", "untrained"):
+        one, two = (read_tensors(out / f"trial-{t}" / player / WEIGHTS)[0] for t in (0, 1))
+        assert one.keys() == two.keys()
+        assert not all(torch.equal(one[name], two[name]) for name in one)
+    configs = [json.loads((out / f"trial-{t}" / "hybrid" / "config.json").read_text()) for t in (0, 1)]
+    assert configs[0]["data"] == configs[1]["data"]
+    assert [c["training"]["seed"] for c in configs] == [0, 1]
+    assert not (out / "trial-0" / "data").exists()
+
+
+def test_means_and_spreads_are_those_of_the_single_trials(finished):
+    out, results = finished
+    single = [json.loads((out / f"trial-{t}" / "results.json").read_text())["rows"] for t in (0, 1)]
+    assert len(results["rows"]) == len(single[0])
+    for row, *entries in zip(results["rows"], *single, strict=True):
+        values = [entry["measures"]["energy_excess"]["mean"] for entry in entries]
+        over = row["over_trials"]["energy_excess"]
+        assert over["values"] == values
+        assert over["mean"] == pytest.approx(sum(values) / 2)
+        assert over["std"] == pytest.approx(statistics.stdev(values))
+        if row["source"] != "data":
+            both = [entry["coverage"]["features"]["coverage"] for entry in entries]
+            assert row["over_trials"]["coverage_features"]["mean"] == pytest.approx(sum(both) / 2)
+    assert results["rows"][0]["over_trials"]["energy_excess"]["std"] == 0  # the data are the same in both
+
+
+def test_a_finished_set_of_trials_is_read_again(finished):
+    out, results = finished
+    before = (out / "trial-1" / "hybrid" / WEIGHTS).stat().st_mtime_ns
+    assert run_trials(out, TINY, 2, show=False)["rows"] == results["rows"]
+    assert (out / "trial-1" / "hybrid" / WEIGHTS).stat().st_mtime_ns == before
+    page = (out / "report.html").read_text()
+    assert "2 trials" in page
+    assert "hybrid prior" in page
+    assert (out / "coverage-energy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_trial_has_no_spread():
+    entry = {
+        "name": "a", "folder": "a", "source": "vae", "method": "prior", "relax": 0, "samples": 3, "seconds": 2.0,
+        "measures": {"energy_excess": {"mean": -0.1, "std": 0.01}}, "coverage": None,
+    }  # fmt: skip
+    (row,) = combined([{"rows": [entry]}])
+    assert row["over_trials"]["energy_excess"] == {"mean": -0.1, "std": None, "values": [-0.1]}
+    assert "nodal_points" not in row["over_trials"]
+
+
+def test_what_does_not_fit_is_refused(finished, tmp_path):
+    out, _ = finished
+    with pytest.raises(BadInput, match="trials=0"):
+        run_trials(tmp_path / "a", TINY, 0, show=False)
+    with pytest.raises(BadInput, match="only=2"):
+        run_trials(tmp_path / "a", TINY, 2, only=2, show=False)
+    with pytest.raises(BadInput, match="trials: 2 there, 3 asked"):
+        run_trials(out, TINY, 3, show=False)
+    assert not (tmp_path / "a").exists()
+    done = subprocess.run(
+        [sys.executable, "-m", "spinloom", "trials", str(out), "--preset", "quikc"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "did you mean quick" in done.stderr
