@@ -1,4 +1,4 @@
-"""Textures by simulated annealing, on all cores: :func:`anneal` and, at zero temperature, :func:`relax`."""
+"""Textures by simulated annealing, on all cores or a GPU: :func:`anneal` and, at T = 0, :func:`relax`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
+from spinloom.magnetisation import check_full
 from spinloom.progress import progress
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.sweep_cuda import Card, anneal_on, card
 from spinloom.sweep_numba import Program
 
 COUPLINGS = 1e6
@@ -23,6 +25,9 @@ COUPLINGS = 1e6
 
 TEMPERATURES = (1e-9, 1e9)
 """Range of T/J in float32 sweeps."""
+
+CHECKED_AT_ONCE = 2**20
+"""Sites of a start whose lengths are looked at together."""
 
 
 def anneal(
@@ -34,18 +39,21 @@ def anneal(
     schedule: Schedule = DEFAULT_SCHEDULE,
     first: int = 0,
     threads: int | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     show: bool = False,
 ) -> Tensor:
     """Spin textures (samples, 3, H, W), float32, after ``schedule``, from random or from given spins.
 
-    Texture k of the answer has index ``first`` + k. Its bits depend on (seed, index, H, size, schedule) and, if
-    given, its start alone: not on the batch, the number of threads or the width of the machine's registers.
+    Texture k of the answer has index ``first`` + k. Its bits depend on (seed, index, H, size, schedule), the kind of
+    ``device`` and, if given, its start alone: not on the batch, the number of threads or the width of the machine's
+    registers. ``device`` "cpu" or "cuda" does the sweeps and holds the answer; on both the random numbers are the
+    same, and the arithmetic is to rounding (see docs/gpu.md).
     ``start`` (n, 3, H, W) goes on from n textures, (3, H, W) or n = 1 from ``samples`` copies of one. Give
     another ``seed`` than the run that made it, or the same random numbers come again.
 
     Raises:
-        BadInput: a side is odd or under 4; a count, the seed, the start or the schedule is out of range.
+        BadInput: a side is odd or under 4; a count, the seed, the start or the schedule is out of range; a device
+            that is not there, or the textures do not fit on it.
     """
     H, schedule = _checked(H, schedule)
     spins = None if start is None else _checked_start(start)
@@ -64,15 +72,18 @@ def anneal(
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value < end:
             raise BadInput(f"{name}={value}: must be a whole number from 0 to {end - 1}; use e.g. {name}=0")
     workers = _threads(threads, many)
-    if device != "cpu":
-        raise BadInput(f"device={device!r}: only the CPU sweep is there; use device='cpu'")
+    gpu = None if str(device) == "cpu" else card(device)
 
+    program = Program(H, schedule)
+    if gpu is not None:
+        with progress("annealing", many, "textures", show) as advance:
+            return anneal_on(gpu, program, sides, many, int(seed), int(first), spins, advance)
     out = torch.empty(many, 3, *sides)
     result = out.numpy()
-    program = Program(H, schedule)
+    starts = None if spins is None else spins.cpu().numpy()
 
     def one(k: int, go_on: Callable[[], bool]) -> bool:
-        begin = None if spins is None else spins[k if len(spins) > 1 else 0]
+        begin = None if starts is None else starts[k if len(starts) > 1 else 0]
         return program.run(begin, result[k], int(seed), int(first) + k, go_on)
 
     _over_textures(one, many, workers, "annealing", show)
@@ -82,7 +93,7 @@ def anneal(
 def relax(spins: Any, H: Hamiltonian, sweeps: int = 20, threads: int | None = None) -> Tensor:
     """Zero-temperature alignment of spins (…, 3, H, W), float32: every sweep lowers the energy or keeps it.
 
-    The input is untouched; no randomness is involved.
+    The input is untouched; no randomness is involved. Spins on a GPU stay there if its compiler is installed.
 
     Raises:
         BadInput: spins that are not finite unit vectors, a side that is odd or under 4, or a negative count.
@@ -97,15 +108,30 @@ def relax(spins: Any, H: Hamiltonian, sweeps: int = 20, threads: int | None = No
     if sweeps == 0:
         return tensor.detach().float().clone()
     H, schedule = _checked(H, Schedule.relaxation(sweeps))
+    program = Program(H, schedule)
+    gpu = _gpu_of(given)
+    if gpu is not None:
+        sides = (given.shape[-2], given.shape[-1])
+        return anneal_on(gpu, program, sides, len(given), 0, 0, given).reshape(tensor.shape)
     out = torch.empty(given.shape)
     result = out.numpy()
-    program = Program(H, schedule)
+    starts = given.cpu().numpy()
 
     def one(k: int, go_on: Callable[[], bool]) -> bool:
-        return program.run(given[k], result[k], 0, 0, go_on)
+        return program.run(starts[k], result[k], 0, 0, go_on)
 
     _over_textures(one, len(given), _threads(threads, len(given)), "relaxing", False)
     return out.reshape(tensor.shape).to(tensor.device)
+
+
+def _gpu_of(spins: Tensor) -> Card | None:
+    """The GPU that holds the spins, if it can sweep; without its compiler the CPU does."""
+    if spins.device.type == "cpu":
+        return None
+    try:
+        return card(spins.device)
+    except BadInput:
+        return None
 
 
 def available_threads() -> int:
@@ -170,23 +196,28 @@ def _checked(H: Hamiltonian, schedule: Schedule) -> tuple[Hamiltonian, Schedule]
     return H, schedule
 
 
-def _checked_start(start: Any) -> np.ndarray:
-    """The start as a float32 array (n, 3, H, W), a view where it is float32 already."""
+def _checked_start(start: Any) -> Tensor:
+    """The start as a float32 tensor (n, 3, H, W), where it is and without a copy if it is float32 already."""
     tensor = as_spins(start).detach()
     if tensor.ndim not in (3, 4) or not tensor.numel():
         raise BadInput(f"start of shape {tuple(tensor.shape)}: no batch of textures; give (n, 3, H, W) or (3, H, W)")
     as_size((tensor.shape[-2], tensor.shape[-1]))
-    array = tensor.to("cpu", torch.float32).numpy()
-    array = array if array.ndim == 4 else array[None]
-    for number, texture in enumerate(array):  # one by one: no second copy of a large batch
-        square = np.einsum("chw,chw->hw", texture, texture)
-        if not np.abs(square - 1).max() < 1e-3:  # "not <" so that NaN is caught too
-            found = f"|S|² from {square.min():.4g} to {square.max():.4g}"
-            raise BadInput(f"start, texture {number}: {found}, not unit vectors; normalise them")
-    return array
+    tensor = tensor.float()
+    tensor = tensor if tensor.ndim == 4 else tensor[None]
+    some = max(1, CHECKED_AT_ONCE // (tensor.shape[-2] * tensor.shape[-1]))  # no second copy of a large batch
+    for begin in range(0, len(tensor), some):
+        square = tensor[begin : begin + some].square().sum(1).flatten(1)
+        wrong = ~((square - 1).abs().amax(1) < 1e-3)  # "not <" so that NaN is caught too
+        if wrong.any():
+            k = int(wrong.nonzero()[0, 0])
+            if (square[k] == 0).any():  # from a sample with an edge
+                check_full(square[k].double().reshape(tensor.shape[-2:]), f"start, texture {begin + k}")
+            found = f"|S|² from {float(square[k].min()):.4g} to {float(square[k].max()):.4g}"
+            raise BadInput(f"start, texture {begin + k}: {found}, not unit vectors; normalise them")
+    return tensor
 
 
-def _count(samples: int | None, spins: np.ndarray | None) -> int:
+def _count(samples: int | None, spins: Tensor | None) -> int:
     given = 1 if spins is None else len(spins)
     if samples is None:
         return given
