@@ -28,6 +28,9 @@ class Recipe:
 # blocks up to half resolution and a fixed periodic up-sampling behind them: a step of batch 50 at 32² takes a
 # fraction of a second on two cores
 _QUICK_NETWORKS = NetworkConfig(size=(32, 32), latent=64, generator=16, discriminator=8, encoder=8, widest=128, head=2)
+_HALF_NETWORKS = NetworkConfig(
+    size=(64, 64), latent=128, generator=16, discriminator=8, encoder=4, widest=128, head=2, patch=4
+)
 # the same thought at 128²: blocks up to a quarter of the resolution, in the generator and in its judges
 _LEAN_NETWORKS = NetworkConfig(
     size=(128, 128), latent=128, generator=8, discriminator=8, encoder=4, widest=128, head=4, patch=4
@@ -54,9 +57,23 @@ PIPELINES: dict[str, PipelineConfig] = {
         training=TRAININGS["quick"].training,
         ddls=DDLS(steps=100, step_size=0.1),
     ),
+    # a quarter of the paper's sites, as many periods: an evening on two cores; not run yet
+    "half": PipelineConfig(
+        D=0.6,
+        size=(64, 64),
+        samples=8000,
+        prior_samples=2000,
+        ddls_samples=500,
+        networks=_HALF_NETWORKS,
+        training=TrainingConfig(steps=1000, gamma=0.1),
+        ddls=DDLS(steps=100, step_size=0.1),
+    ),
     # the paper's size; needs a GPU to be finished in a sitting; not run yet
     "paper": PipelineConfig(),
 }
+
+TRIALS: dict[str, int] = {"quick": 5, "half": 3, "paper": 5}
+"""How often ``reproduce`` repeats a pipeline."""
 
 NOTES: dict[str, tuple[str, ...]] = {
     "quick": (
