@@ -4,6 +4,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,11 @@ from spinloom.anneal import anneal
 from spinloom.dataset import open_dataset, repair_dataset, simulate, verify_dataset, write_dataset
 from spinloom.errors import BadInput
 from spinloom.fields import Fields
+from spinloom.files import beside
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.octahedral import decode, encode
 from spinloom.schedule import Schedule
+from spinloom.shards import remove_partials
 from spinloom.simulation import Simulation, begin, make_shard
 
 ANNEAL = sys.modules["spinloom.anneal"]  # the module; the package's attribute of that name is the function
@@ -52,6 +55,14 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def copied(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "set")
+
+
+def left_behind(file):
+    """The name of a partial file whose writer has ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    partial = beside(file)
+    return partial.with_name(partial.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
 
 
 def random_spins(count, size=(6, 8), seed=0):
@@ -140,7 +151,7 @@ def die_at(wanted):
             return call(*args, **kwargs)
         return counted
     os.fsync = counting(os.fsync)
-    for name in ("mkdir", "replace", "unlink"):
+    for name in ("mkdir", "hardlink_to", "replace", "unlink"):
         setattr(pathlib.Path, name, counting(getattr(pathlib.Path, name)))
 
 def run(out, shard=None, die=None, **changes):
@@ -250,6 +261,101 @@ def test_jobs_of_an_array_side_by_side(server, finished, tmp_path):
     assert server.run(*jobs) == [0, 0, 0]
     make(out)
     assert content(out) == content(finished)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_the_same_command_several_times_at_once(server, tmp_path, kill):
+    request = {"samples": 40, "shard_size": 2}
+    assert server.run({**request, "out": tmp_path / "whole"}) == [0]
+    expected = content(tmp_path / "whole")
+    choose = random.Random(1)
+    for attempt in range(3):
+        out = tmp_path / f"set{attempt}"
+        jobs = [{**request, "out": out}] * 3
+        if kill:
+            for _ in range(3):
+                server.run(*jobs, kill_after=choose.uniform(0.005, 0.05))
+        assert server.run(*jobs) == [0, 0, 0]
+        assert content(out) == expected
+
+
+def test_processes_that_share_a_folder_share_the_work(tmp_path, monkeypatch):
+    made = []
+
+    def counted(*args, **kwargs):
+        made.append(kwargs["first"])
+        time.sleep(0.01)
+        return anneal(*args, **kwargs)
+
+    monkeypatch.setattr(ANNEAL, "anneal", counted)
+    request = {"samples": 60, "shard_size": 1, "threads": 1}
+    crew = [threading.Thread(target=make, args=(tmp_path / "set",), kwargs=request) for _ in range(3)]
+    for one in crew:
+        one.start()
+    for one in crew:
+        one.join()
+    assert set(made) == set(range(60))
+    assert len(made) < 90  # 180 if each made all of them
+    monkeypatch.undo()
+    assert content(tmp_path / "set") == content(make(tmp_path / "alone", **request).path)
+
+
+def test_of_two_requests_for_one_folder_at_once_one_is_refused(server, tmp_path):
+    requests = [{"samples": 6, "seed": seed} for seed in (1, 2, 3)]
+    expected = []
+    for request in requests:
+        assert server.run({**request, "out": tmp_path / f"whole{request['seed']}"}) == [0]
+        expected.append(content(tmp_path / f"whole{request['seed']}"))
+    for attempt in range(8):
+        out = tmp_path / f"set{attempt}"
+        codes = server.run(*({**request, "out": out} for request in requests))
+        assert sorted(codes) == [0, 1, 1]
+        assert content(out) == expected[codes.index(0)]
+
+
+def test_where_there_are_no_hard_links(finished, tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    out = tmp_path / "set"
+    make(out, shard=(0, 2))
+    make(out)
+    assert content(out) == content(finished)
+
+
+def test_a_write_whose_partial_file_is_taken_away(finished, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    real, seen = os.fsync, 0
+
+    def thief(handle):  # takes every other one
+        nonlocal seen
+        real(handle)
+        if any(out.glob(".*.partial")):
+            seen += 1
+            if seen % 2:
+                remove_partials(out)
+
+    monkeypatch.setattr(os, "fsync", thief)
+    make(out)
+    assert seen >= 2 * (1 + 6 + 6 + 1)  # plan, records, shards, dataset.json: each written twice
+    assert content(out) == content(finished)
+
+
+def test_partial_files_of_writers_that_are_alive_stay(copied, tmp_path):
+    out = tmp_path / "begun"
+    make(out, shard=(0, 2))
+    shard = out / "shard-000001.safetensors"
+    alive, dead = beside(shard), left_behind(shard)
+    elsewhere, of_old = (shard.with_name(f".{shard.name}.00000000-1-0000000{k}.partial") for k in (0, 1))
+    for partial in (alive, dead, elsewhere, of_old):
+        partial.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(of_old, (two_days_ago, two_days_ago))
+    make_shard(out, Simulation(H, (8, 12), 22, 5, FAST, 4), 1)
+    assert set(out.glob(".*")) == {alive, elsewhere}
+    make(out)  # all shards are there: nobody needs them any more
+    assert content(out) == content(copied)
 
 
 def test_a_job_that_starts_while_another_pins_the_request(finished, tmp_path, monkeypatch):
@@ -619,7 +725,7 @@ def test_verify_and_repair(copied, finished, monkeypatch):
     flip(copied / "shard-000002.safetensors", 20)  # in the header
     cut_off(copied / "shard-000004.safetensors")
     (copied / "shard-000005.safetensors").unlink()
-    (copied / ".shard-000005.safetensors.77.partial").write_text("of a repair that was killed")
+    left_behind(copied / "shard-000005.safetensors").write_text("of a repair that was killed")
     bad = [f"shard-{number:06d}.safetensors" for number in (0, 2, 4, 5)]
     assert verify_dataset(copied) == bad
     asked = []
@@ -728,9 +834,24 @@ def test_nothing_is_overwritten(copied):
     assert content(copied) == before
 
 
+def test_two_that_write_one_folder_at_once(tmp_path):
+    def slow():
+        yield random_spins(2)
+        write_dataset(tmp_path / "set", random_spins(3, seed=1))
+        yield random_spins(2, seed=2)
+
+    with pytest.raises(BadInput) as error:
+        write_dataset(tmp_path / "set", slow(), shard_size=2)
+    one_line(error)
+    assert torch.equal(open_dataset(tmp_path / "set")[:], decode(encode(random_spins(3, seed=1))))
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / ".set.77.partial").mkdir()  # of a call that was killed
-    (tmp_path / ".set2.77.partial").mkdir()  # another set's
+    left_behind(tmp_path / "set").mkdir()  # of a call that was killed
+    others = {left_behind(tmp_path / "set2"), beside(tmp_path / "set")}  # another set's; of a call that goes on
+    for partial in others:
+        partial.mkdir()
 
     def full(handle):
         raise OSError(28, "No space left on device")
@@ -739,7 +860,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(BadInput) as error:
         write_dataset(tmp_path / "set", random_spins(2))
     assert "No space left on device" in one_line(error)
-    assert [file.name for file in tmp_path.iterdir()] == [".set2.77.partial"]
+    assert set(tmp_path.iterdir()) == others
 
 
 # ---------------------------------------------------------------- Ubermag

@@ -10,6 +10,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Sequence
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,11 @@ COMMANDS = {
     "train": "Train a VAE, GAN or hybrid on a data set (resumes).",
     "sample": "Draw textures from a trained generator.",
     "measure": "Energy, nodal points, charge, M_z and coverage of data sets, as a table.",
+    "export": "Write textures as OVF, VTK, netCDF or NumPy files.",
+    "import": "Make a data set from OVF, NumPy or netCDF files.",
     "run": "The whole pipeline: anneal, train, sample, measure, draw (resumes).",
+    "reproduce": "Data set, repeated trials, every table, in one command; says first how long it takes.",
+    "trials": "Independent trainings of each objective on one data set, and their table (resumes).",
     "verify": "Check a data set's checksums; --repair makes damaged shards again.",
     "bench": "Time the package against yardsticks.",
 }
@@ -40,7 +45,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # its message says where the work stands
 )
 for name, summary in COMMANDS.items():
-    app.command(f"spinloom.commands:{name}", name=name, help=summary)
+    function = f"{name}_" if iskeyword(name) else name
+    app.command(f"spinloom.commands:{function}", name=name, help=summary)
 
 
 app.meta.suppress_keyboard_interrupt = False
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"spinloom: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt as error:
-        print(f"spinloom: {error or 'stopped; the same command goes on from here'}", file=sys.stderr)
+        print(f"spinloom: {str(error) or 'stopped; the same command goes on from here'}", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         code = 1

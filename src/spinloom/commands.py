@@ -20,12 +20,15 @@ from spinloom.dataset import simulate as simulate_dataset
 from spinloom.errors import BadInput
 from spinloom.files import read_json
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.interchange import Format, export_dataset, import_dataset
 from spinloom.networks import NetworkConfig
+from spinloom.ovf import Mode
 from spinloom.pipeline import PipelineConfig, run_pipeline
 from spinloom.run import load
 from spinloom.sample import DDLS
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.shards import read_info
 from spinloom.train import TrainingConfig
 from spinloom.train import train as train_run
 
@@ -107,7 +110,10 @@ def simulate(
     seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
     shard_size: Annotated[Whole, Parameter(help="Textures a file.")] = 500,
     shard: Annotated[str | None, Parameter(help="i/N: make every N-th shard from the i-th (from 0) only.")] = None,
+    dask: Annotated[str | None, Parameter(help="Scheduler's address or file: its workers make the shards.")] = None,
+    workers: Annotated[Count | None, Parameter(help="Make the shards in this many processes.")] = None,
     threads: Annotated[Whole | None, Parameter(help="Default: all cores.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the sweeps run.")] = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -127,15 +133,36 @@ def simulate(
         except ValueError as error:
             raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
         part = (first, every)
+    ways = {"--shard": shard, "--dask": dask, "--workers": workers}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)}: each divides the shards in a way of its own; use one of them")
+    if dask is not None and threads is not None:
+        raise BadInput(
+            f"--threads {threads} with --dask: each worker has the threads it was started with; leave it out"
+        )
     settings: dict[str, Any] = {
         "schedule": plan,
         "shard_size": shard_size,
         "threads": threads,
+        "device": device,
     }
+    if device != "cpu":
+        from spinloom.sweep_cuda import card
+
+        card(device)  # refuses a GPU that is not there before the folder is touched
     sides = _sides(size)
     show = not (quiet or as_json)
-    if part is None:
-        data: Dataset | None = simulate_dataset(out, H, sides, samples, seed, show=show, **settings)
+    cluster = workers if dask is None else dask
+    if cluster is not None:
+        from spinloom.scaleout import simulate_on
+
+        def say(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        data: Dataset | None = simulate_on(cluster, out, H, sides, samples, seed, show=show, say=say, **settings)
+    elif part is None:
+        data = simulate_dataset(out, H, sides, samples, seed, show=show, **settings)
     else:
         data = simulate_dataset(out, H, sides, samples, seed, show=show, shard=part, **settings)
     if data is None:
@@ -229,6 +256,118 @@ def sample(
         print(f"{out}: {len(data)} textures, {_statistics(data.info['statistics'])}")
 
 
+# couplings of textures that came without: None = not given
+Exchange = Annotated[float | None, Parameter(name="--J", help="Exchange, if known: with --D.")]
+Dzyaloshinskii = Annotated[float | None, Parameter(name="--D", help="Dzyaloshinskii–Moriya interaction, with --J.")]
+Walls = Annotated[Literal["interfacial", "bulk"] | None, Parameter(help="Néel (default) or Bloch walls.")]
+Field = Annotated[float | None, Parameter(name="--B", help="Field along z.")]
+EasyAxis = Annotated[float | None, Parameter(name="--K", help="Easy axis along z (negative: easy plane).")]
+
+
+def _couplings(
+    J: float | None, D: float | None, dmi: Literal["interfacial", "bulk"] | None, B: float | None, K: float | None
+) -> Hamiltonian | None:
+    """The Hamiltonian that was given, or None; nothing of it is guessed."""
+    given = {"J": J, "D": D, "dmi": dmi, "B": B, "K": K}
+    known = {name: value for name, value in given.items() if value is not None}
+    if not known:
+        return None
+    if J is None or D is None:
+        raise BadInput(
+            f"--{next(iter(known))}: a Hamiltonian needs exchange and DMI; give --J and --D, e.g. --J 1 --D 0"
+        )
+    return Hamiltonian(**known)
+
+
+def export(
+    data: Path,
+    out: Path,
+    /,
+    *,
+    format: Annotated[Format, Parameter(help="ovf, vtk: a file a texture; netcdf, npy: one file.")] = "ovf",
+    number: Annotated[Count | None, Parameter(name=("-n", "--number"), help="How many textures; default: all.")] = None,
+    first: Annotated[Whole, Parameter(help="The first one, from 0.")] = 0,
+    cell: Annotated[
+        tuple[float, float, float] | None, Parameter(help="x y z in m; default: as imported, or 2 × 2 × 1 nm.")
+    ] = None,
+    mode: Annotated[Mode | None, Parameter(help="Numbers of an ovf; default: bin4.")] = None,
+    magnitude: Annotated[float | None, Parameter(help="Ms in A/m; default: unit vectors.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write textures as files of other programs: OVF for mumax³, OOMMF and Ubermag, VTK, netCDF, NumPy.
+
+    Parameters
+    ----------
+    data
+        Folder of a data set.
+    out
+        Folder to make; for netcdf and npy also a file, FILE.nc or FILE.npy.
+    """
+    textures = open_dataset(data)
+    show = not (quiet or as_json)
+    made = export_dataset(textures, out, format, cell, mode, magnitude, first, number, show)
+    if as_json:
+        _print_json({"path": str(out), "format": format, "files": [str(file) for file in made]})
+    else:
+        kept = textures.info["origin"].get("magnitude")
+        came = kept is not None and kept != 1 and magnitude is None
+        print(f"{out}: {len(made)} file{'s' * (len(made) > 1)}" + (f", e.g. {made[0].name}" if made[0] != out else ""))
+        if came:
+            print(f"unit vectors; the textures came with magnitude {_magnitude(textures.info['origin'])}")
+
+
+def import_(
+    *paths: Annotated[Path, Parameter(name="FILES… OUT")],
+    layer: Annotated[Whole | None, Parameter(help="Of several layers, from 0.")] = None,
+    crop: Annotated[
+        tuple[Whole, Whole, Whole, Whole] | None,
+        Parameter(help="x0 x1 y0 y1: columns x0 to x1 − 1, rows y0 to y1 − 1 of every field."),
+    ] = None,
+    segment: Annotated[Whole | None, Parameter(help="Of an OVF file that holds several fields, from 0.")] = None,
+    cell: Annotated[tuple[float, float, float] | None, Parameter(help="Cell x y z in m, if files do not say.")] = None,
+    J: Exchange = None,
+    D: Dzyaloshinskii = None,
+    dmi: Walls = None,
+    B: Field = None,
+    K: EasyAxis = None,
+    shard_size: Annotated[Count, Parameter(help="Textures a file of the set.")] = 500,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from OVF (.ovf, .omf, .ohf), NumPy (.npy, .npz) or netCDF files.
+
+    Parameters
+    ----------
+    paths
+        Files, or folders of OVF files; the last name is the folder of the data set to make.
+    """
+    if len(paths) < 2:
+        raise BadInput("import: name files and, last, the folder to make, e.g. `spinloom import m*.ovf labyrinths`")
+    *files, out = paths
+    if out.is_file():
+        raise BadInput(f"{out}: is a file; the last name is that of the folder to make, add it")
+    model = _couplings(J, D, dmi, B, K)
+    data = import_dataset(files, out, layer, crop, model, cell, segment, shard_size, not (quiet or as_json))
+    if as_json:
+        _print_json({"path": str(out), **data.info})
+        return
+    rows, columns = data.size
+    print(f"{out}: {len(data)} textures of {rows} × {columns}, {_statistics(data.info['statistics'])}")
+    origin = data.info["origin"]
+    varies = "; it varies, directions alone are stored" if isinstance(origin["magnitude"], dict) else ""
+    print(f"magnitude {_magnitude(origin)}{varies}")
+    if model is None:
+        print("Hamiltonian unknown: no energies; give --J and --D here, or to `spinloom measure`")
+
+
+def _magnitude(origin: Mapping[str, Any]) -> str:
+    kept, unit = origin["magnitude"], origin.get("unit") or ""
+    if isinstance(kept, Mapping):
+        return f"{kept['mean']:.6g} ± {kept['std']:.3g} ({kept['min']:.6g} to {kept['max']:.6g}) {unit}".rstrip()
+    return f"{kept:.9g} {unit}".rstrip()
+
+
 def measure(
     *data: Annotated[Path, Parameter(name="DATA")],
     reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
@@ -237,9 +376,16 @@ def measure(
     ] = 0.25,
     limit: Annotated[Count, Parameter(help="Textures used of each, from the front.")] = 10_000,
     seed: Annotated[Whole, Parameter(help="Of the coverage's splits.")] = 0,
+    J: Exchange = None,
+    D: Dzyaloshinskii = None,
+    dmi: Walls = None,
+    B: Field = None,
+    K: EasyAxis = None,
     as_json: AsJson = False,
 ) -> None:
     """Energy, nodal points, charge, M_z and coverage of data sets, as a table.
+
+    --J and --D (and --dmi, --B, --K) give the Hamiltonian of textures that came without one.
 
     Parameters
     ----------
@@ -251,10 +397,13 @@ def measure(
 
     if not data:
         raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
+    given = _couplings(J, D, dmi, B, K)
     sets = {str(path): open_dataset(path) for path in data}
+    models = {name: _model(name, textures, given) for name, textures in sets.items()}
     judges = {}
     if reference is not None:
         real = open_dataset(reference)
+        model = _model(str(reference), real, given)
         for name, textures in sets.items():
             if textures.size != real.size:
                 raise BadInput(f"{name}: lattice {textures.size}, but the reference's is {real.size}; use one of that")
@@ -262,20 +411,28 @@ def measure(
                 raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
         front, tail = real.split(1 - held_out)
         spaces: tuple[Space, ...] = ("features", "spins")
-        judges = {
-            space: CoverageReference(tail[:limit], space, real.hamiltonian, seed, second=front[:limit])
-            for space in spaces
-        }
+        judges = {space: CoverageReference(tail[:limit], space, model, seed, second=front[:limit]) for space in spaces}
     rows = []
     for name, textures in sets.items():
         spins = textures[:limit]
         found = {space: judge(spins).as_dict() for space, judge in judges.items()}
-        table = measure_spins(spins, textures.hamiltonian)
+        table = measure_spins(spins, models[name])
         rows.append({"name": name, "samples": len(spins), "measures": table.summary(), "coverage": found or None})
     if as_json:
         _print_json(rows)
     else:
         _print_rows(rows)
+    unknown = [name for name, model in models.items() if model is None]
+    if unknown:
+        print(f"no energies of {', '.join(unknown)}: Hamiltonian unknown; give --J and --D", file=sys.stderr)
+
+
+def _model(name: str, textures: Dataset, given: Hamiltonian | None) -> Hamiltonian | None:
+    """The set's own Hamiltonian, or the one that was given for sets without."""
+    own = textures.hamiltonian
+    if own is not None and given is not None and own != given:
+        raise BadInput(f"{name}: has a Hamiltonian of its own, {own}; leave --J and --D out, or measure it apart")
+    return own or given
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -336,6 +493,71 @@ def run(
         print(f"pictures and the whole table: {out / 'report.html'}")
 
 
+def trials(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.PIPELINES)}.")] = "quick",
+    trials: Annotated[Count, Parameter(help="Independent trainings of each objective.")] = 5,
+    only: Annotated[Whole | None, Parameter(help="This trial alone, from 0: several machines take one each.")] = None,
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Independent trainings of VAE, GAN and hybrid on one data set; means, spreads and Fig. 2e; resumes.
+
+    Trial t has seed + t for networks, training and samples; the data are the same.
+
+    Parameters
+    ----------
+    out
+        Folder for data, a pipeline a trial, results.json and report.html.
+    """
+    from spinloom.trials import print_trials, run_trials
+
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    notes = presets.NOTES.get(preset, ())
+    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say)
+    if as_json:
+        _print_json(results)
+    elif results is None:
+        print(f"{out}: trial {only} is done; the call that finds all {trials} makes the table")
+    else:
+        print_trials(results)
+        print(f"the table and Fig. 2e: {out / 'report.html'}")
+
+
+def reproduce(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRIALS)}.")] = "quick",
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The paper's comparison in one command: data set, the preset's number of trials, tables, Fig. 2e; resumes.
+
+    Says first how long it will take here.
+
+    Parameters
+    ----------
+    out
+        Folder for data, a pipeline a trial, results.json and report.html.
+    """
+    from spinloom.estimate import estimated_seconds
+
+    count = presets.pick(presets.TRIALS, preset)
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    if not (quiet or as_json):
+        stages = estimated_seconds(config, count)
+        for stage, seconds in stages.items():
+            print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
+        print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
+    trials(out, preset=preset, trials=count, changes=changes, quiet=quiet, as_json=as_json)
+
+
 def verify(
     data: Path,
     /,
@@ -355,8 +577,11 @@ def verify(
         print(f"{data}: made again: {', '.join(made)}" if made else f"{data}: all shards are whole")
         return 0
     bad = verify_dataset(data, show=not quiet)
+    again = f"`spinloom verify {data} --repair` makes it again"
+    if bad and read_info(data)["schedule"] is None:
+        again = "it was not annealed here and cannot be made again, restore it from a copy"
     for name in bad:
-        print(f"{data}/{name}: damaged; `spinloom verify {data} --repair` makes it again")
+        print(f"{data}/{name}: damaged; {again}")
     if not bad:
         print(f"{data}: all shards are whole")
     return 1 if bad else 0
@@ -367,6 +592,7 @@ def bench(
     /,
     *,
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
+    peers: Annotated[bool, Parameter(negative=(), help="Race Spirit, spinmc, magnum.np where installed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time the package, as ratios measured in one run.
@@ -378,7 +604,7 @@ def bench(
     """
     from spinloom.bench import bench_anneal, print_anneal
 
-    found = bench_anneal(yardstick=yardstick)
+    found = bench_anneal(yardstick=yardstick, peers=peers, show=not as_json)
     if as_json:
         _print_json(found)
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+import random
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, final, overload
 
@@ -15,28 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.fields import to_xarray
-from spinloom.files import sync_folder, write_json
+from spinloom.files import abandoned, beside, sync_folder, write_json
 from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
 from spinloom.octahedral import Codes, decode_picks, encode, length_error
 from spinloom.progress import progress
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.shards import (
     INFO,
-    PLAN,
     bad_shards,
     check_lengths,
     complete,
     header,
     pack,
+    read_ahead,
     read_codes,
     read_info,
-    remove_partials,
-    shard_name,
+    remove_abandoned,
     write_shard,
 )
-from spinloom.simulation import Simulation, begin, finish, has_shard, make_shard
+from spinloom.simulation import Simulation, begun, finish, has_shard, make_shard, missing_shards
 from spinloom.typing import Spins
 
 UNIT = 1e-3
@@ -111,6 +110,8 @@ class Dataset:
             (self._codes(number), row[shard == number], np.flatnonzero(shard == number))
             for number in np.unique(shard).tolist()
         ]
+        for codes, chosen, _ in picks:
+            read_ahead(codes, chosen)
         return decode_picks(picks, len(numbers), rows * columns).reshape(len(numbers), 3, rows, columns)
 
     def _codes(self, number: int) -> np.ndarray:
@@ -133,6 +134,20 @@ class Dataset:
         first, rest = self.part[:cut], self.part[cut:]
         shared = (self.path, self.info)
         return Dataset(*shared, first, self._shards), Dataset(*shared, rest, self._shards)
+
+    def window(self, first: int, number: int | None = None) -> Dataset:
+        """Textures ``first`` to ``first + number`` − 1, or all from there on, as a view of the same files.
+
+        Raises:
+            BadInput: there are none, or fewer than ``number``.
+        """
+        first, count = whole("first", first), len(self)
+        number = count - first if number is None else whole("number", number)
+        if not (0 <= first < count and 1 <= number <= count - first):
+            raise BadInput(
+                f"first={first}, number={number}: {self.path} has {count} textures, counted from 0; use less"
+            )
+        return Dataset(self.path, self.info, self.part[first : first + number], self._shards)
 
     def batches(self, batch: int, seed: int = 0, start: int = 0, augment: bool = False) -> Iterator[Tensor]:
         """Batches (batch, 3, H, W) without end; the k-th to come has number ``start + k``.
@@ -254,7 +269,8 @@ def simulate(
     """Anneal a data set into the folder ``out``, or go on with one that was interrupted.
 
     Killed at any moment and called again as before, it ends with the same bytes. Texture k depends on
-    (H, size, seed, schedule, k) alone, not on threads or shards. One shard is held in memory at a time.
+    (H, size, seed, schedule, k) alone, not on threads or shards. One shard is held in memory at a time. Several
+    processes that make the same set at once share the work.
 
     ``shard=(i, n)`` makes the i-th, (i+n)-th, (i+2n)-th … shard only (i from 0), for the jobs of an array;
     the job that finds every shard there finishes the set, and so does a call without ``shard``. None is
@@ -266,48 +282,43 @@ def simulate(
     """
     out = Path(out)
     simulation = Simulation(H, as_size(size), samples, seed, schedule, shard_size, device)
-    first, step = (0, 1) if shard is None else shard
-    if not 0 <= first < step:
-        raise BadInput(f"shard=({first}, {step}): need 0 ≤ i < n, jobs count from 0; use e.g. shard=(0, 4)")
-    new = not out.exists()
-    begun = begin(out, simulation)
-    try:
-        _make_missing(out, simulation, range(len(simulation.counts))[first::step], threads, show)
-    except Exception:
-        made = any((out / shard_name(number)).exists() for number in range(len(simulation.counts)))
-        if begun and shard is None and not made:
-            with contextlib.suppress(OSError):  # a value refused below must not bind the next call
-                remove_partials(out)
-                (out / PLAN).unlink()
-                if new:
-                    out.rmdir()
-        raise
+    place, step = (0, 1) if shard is None else shard
+    if not 0 <= place < step:
+        raise BadInput(f"shard=({place}, {step}): need 0 ≤ i < n, jobs count from 0; use e.g. shard=(0, 4)")
+    with begun(out, simulation) as first:
+        missing = missing_shards(out, simulation, range(simulation.shards)[place::step])
+        if not first:
+            # somebody else may be at it: processes that share a folder share the work too, if each goes through
+            # it in an order of its own
+            random.shuffle(missing)
+        _make(out, simulation, missing, threads, show)
     return open_dataset(out) if finish(out, simulation) else None
 
 
-def _make_missing(out: Path, simulation: Simulation, mine: range, threads: int | None, show: bool) -> None:
-    if (out / INFO).exists():
-        return
-    missing = [number for number in mine if not has_shard(out, number)]
-    textures = sum(simulation.counts[number] for number in missing)
+def _make(out: Path, simulation: Simulation, missing: list[int], threads: int | None, show: bool) -> None:
+    textures = sum(map(simulation.count, missing))
     with progress("simulating", textures, "textures", show and textures > 0) as advance:
         for number in missing:
             if (out / INFO).exists():
                 return  # another process has finished it meanwhile
-            make_shard(out, simulation, number, threads, advance)
+            if has_shard(out, number):
+                advance(simulation.count(number))
+            else:
+                make_shard(out, simulation, number, threads, advance)
 
 
 def write_dataset(
     out: Path | str,
     spins: Any,
     hamiltonian: Hamiltonian | None = None,
-    origin: dict[str, Any] | None = None,
+    origin: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     shard_size: int = 500,
 ) -> Dataset:
     """Store generated or imported textures as a data set: the whole folder appears at once, or nothing.
 
     ``spins`` is (n, 3, H, W), or an iterable of such batches or of single textures, which are taken as they
-    come, a shard at a time. ``origin`` says where they are from, in JSON values.
+    come, a shard at a time. ``origin`` says where they are from, in JSON values; a function is asked after the
+    last texture. Without a Hamiltonian the set knows no energies and no symmetries but everything else.
 
     Raises:
         BadInput: the folder exists and is not empty; no textures; sizes that differ; spins that are not unit
@@ -316,42 +327,54 @@ def write_dataset(
     out = Path(out)
     if shard_size < 1:
         raise BadInput(f"shard_size={shard_size}: a count of textures must be positive; use 1 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out}: exists and is not an empty folder; name another, nothing is overwritten")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for file in out.parent.iterdir():  # of calls that were killed
-            if re.fullmatch(rf"\.{re.escape(out.name)}\.\d+\.partial", file.name):
-                shutil.rmtree(file, ignore_errors=True)
-        beside = out.with_name(f".{out.name}.{os.getpid()}.partial")
-        beside.mkdir()
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be made ({error.strerror}); name another folder") from error
-    try:
+    with new_folder(out) as partial:
         records = []
         size = (0, 0)
         for number, codes in enumerate(_regrouped(spins, shard_size)):
             size = (codes.shape[-2], codes.shape[-1])
             content, record = pack(number, codes, hamiltonian)
-            write_shard(beside, number, content)
+            write_shard(partial, number, content)
             records.append(record)
         if not records:
             raise BadInput("spins: no textures at all; give at least one")
+        found = origin() if callable(origin) else origin
         head = header(
-            {"kind": "imported"} if origin is None else origin,
+            {"kind": "imported"} if found is None else found,
             hamiltonian,
             size,
             sum(record["samples"] for record in records),
             shard_size,
         )
-        write_json(beside / INFO, complete(head, records))
-        beside.replace(out)
+        write_json(partial / INFO, complete(head, records))
+    return open_dataset(out)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """An empty folder to fill; at the end it becomes ``out``, whole, and after an error nothing is left of it.
+
+    Raises:
+        BadInput: ``out`` exists and is not empty, or cannot be made; the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out}: exists and is not an empty folder; name another, nothing is overwritten")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for file in out.parent.iterdir():  # of calls that were killed
+            if re.fullmatch(rf"\.{re.escape(out.name)}\.[\w-]+\.partial", file.name) and abandoned(file):
+                shutil.rmtree(file, ignore_errors=True)
+        partial = beside(out)
+        partial.mkdir()
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be made ({error.strerror}); name another folder") from error
+    try:
+        yield partial
+        partial.replace(out)
     except OSError as error:
         raise BadInput(f"{out}: cannot be made ({error.strerror}); name another folder") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     sync_folder(out.parent)
-    return open_dataset(out)
 
 
 def _regrouped(spins: Any, shard_size: int) -> Iterator[Codes]:
@@ -368,6 +391,12 @@ def _regrouped(spins: Any, shard_size: int) -> Iterator[Codes]:
                     "a data set has one size, store them apart"
                 )
             away = length_error(piece)
+            empty = int((piece == 0).all(-3).sum()) if away >= 1 else 0
+            if empty:
+                raise BadInput(
+                    f"spins: {empty} of {piece.numel() // 3} sites hold no spin (outside a sample?), but a lattice is "
+                    "full; store a part without them, e.g. spins[..., y0:y1, x0:x1]"
+                )
             if away > UNIT:
                 raise BadInput(f"spins: a length differs from 1 by {away:.3g}; normalise them first")
             waiting.append(encode(piece))
@@ -410,11 +439,12 @@ def repair_dataset(path: Path | str, threads: int | None = None, show: bool = Tr
         return []
     info = read_info(path)
     if info["schedule"] is None:
-        kind = info["origin"].get("kind", "imported")
-        raise BadInput(f"{path}: {kind} textures cannot be made again; restore {', '.join(bad)} from a copy")
+        kind = info["origin"].get("kind", "generated")
+        again = "import the files again, or " if kind == "imported" and "files" in info["origin"] else ""
+        raise BadInput(f"{path}: {kind} textures cannot be made again; {again}restore {', '.join(bad)} from a copy")
     simulation = Simulation.from_info(info)
     numbers = [number for number, shard in enumerate(info["shards"]) if shard["name"] in bad]
-    with progress("repairing", sum(simulation.counts[k] for k in numbers), "textures", show) as advance:
+    with progress("repairing", sum(map(simulation.count, numbers)), "textures", show) as advance:
         for number in numbers:
             codes = simulation.anneal_shard(number, threads, advance)
             content, record = pack(number, codes, None)
@@ -424,5 +454,5 @@ def repair_dataset(path: Path | str, threads: int | None = None, show: bool = Tr
                     f"use spinloom {info['version']}, which made the set, or simulate it into another folder"
                 )
             write_shard(path, number, content)
-    remove_partials(path)
+    remove_abandoned(path)
     return bad

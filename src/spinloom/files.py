@@ -1,13 +1,67 @@
-"""Whole files or none: write beside, fsync, rename."""
+"""Whole files or none: write beside, fsync, rename. Any number of processes and machines may do so at once."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from spinloom.errors import BadInput
+
+ABANDONED_AFTER = 24 * 3600
+"""Seconds after which a partial file of another machine, untouched since, counts as left behind."""
+
+_PARTIAL = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.partial")
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside ``path`` that no other writer uses, on this machine or another."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for where a process's number means something: the host and, in a container, its own count."""
+    try:
+        numbering = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbering = ""
+    return hashlib.sha256(f"{platform.node()} {numbering}".encode()).hexdigest()[:8]
+
+
+def abandoned(partial: Path) -> bool:
+    """Whether nobody goes on with what :func:`beside` named: its process has ended, or a day has passed.
+
+    The second is for the writers of other machines, of which nothing is known here.
+    """
+    name = _PARTIAL.fullmatch(partial.name)
+    if name and name["machine"] == _machine() and not _alive(int(name["process"])):
+        return True
+    try:
+        return time.time() - partial.stat().st_mtime > ABANDONED_AFTER
+    except OSError:
+        return False  # gone meanwhile
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 is no mere question elsewhere
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
@@ -17,20 +71,64 @@ def write_bytes(path: Path | str, content: bytes) -> None:
         BadInput: the folder is missing, the disk is full, or writing is not allowed.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with beside.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); free the disk or name another folder") from error
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    _write(path, content, lambda partial: partial.replace(path))
+
+
+def write_new_bytes(path: Path | str, content: bytes) -> bool:
+    """:func:`write_bytes` if there is no such file yet. Of many callers at once it is one that makes it: True.
+
+    Raises:
+        BadInput: as :func:`write_bytes`.
+    """
+    path = Path(path)
+    made = True
+
+    def link(partial: Path) -> None:
+        nonlocal made
+        try:
+            path.hardlink_to(partial)
+        except FileExistsError:
+            made = False
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without hard links: nearly as good
+            made = not path.exists()
+            if made:
+                partial.replace(path)
+                return
+        partial.unlink(missing_ok=True)
+
+    _write(path, content, link)
+    return made
+
+
+def _write(path: Path, content: bytes, name: Callable[[Path], Any]) -> None:
+    """The content in a file beside ``path``, on the disk, and ``name(file)`` to give it its name."""
+    for last in (False, False, True):
+        partial = beside(path)
+        try:
+            with partial.open("xb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            name(partial)
+            break
+        except OSError as error:
+            _take_away(partial)
+            # somebody who tidied up may have taken it for a file left behind: then once more
+            if last or not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
+                raise BadInput(
+                    f"{path}: cannot be written ({error.strerror}); free the disk or name another folder"
+                ) from error
+        except BaseException:
+            _take_away(partial)
+            raise
     sync_folder(path.parent)
+
+
+def _take_away(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -54,7 +152,16 @@ def write_text(path: Path | str, content: str) -> None:
 
 def write_json(path: Path | str, content: Any) -> None:
     """:func:`write_bytes` of indented JSON; NaN and infinities are refused, as JSON has none."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, _as_text(content))
+
+
+def write_new_json(path: Path | str, content: Any) -> bool:
+    """:func:`write_new_bytes` of the same text."""
+    return write_new_bytes(path, _as_text(content).encode())
+
+
+def _as_text(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path | str) -> Any:

@@ -8,20 +8,23 @@ durations: a set's bytes are a function of what was asked for.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import math
+import mmap
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from spinloom import version
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_bytes
+from spinloom.files import abandoned, read_json, write_bytes
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.octahedral import Codes, decode
 
@@ -31,8 +34,8 @@ ENCODING = "octahedral int16"
 INFO = "dataset.json"
 PLAN = "plan.json"
 
-OWN_PARTIAL = re.compile(r"\.(dataset\.json|plan\.json|shard-\d+\.(?:json|safetensors))\.\d+\.partial")
-"""What a write that was cut off leaves behind (see ``spinloom.files``)."""
+OWN_PARTIAL = re.compile(r"\.(dataset\.json|plan\.json|shard-\d+\.(?:json|safetensors))\.[\w-]+\.partial")
+"""What a write that goes on, or was cut off, has under way (see ``spinloom.files``)."""
 
 MEASURED_AT_ONCE = 2**16
 """Sites whose energy is taken in one go, to keep the float64 temporaries in the processor's cache."""
@@ -78,7 +81,7 @@ def header(
 
 
 def pack(number: int, codes: Codes, hamiltonian: Hamiltonian | None) -> tuple[bytes, dict[str, Any]]:
-    """A shard's bytes, and its record: name, samples, bytes, sha256, and each texture's measures."""
+    """A shard's bytes, and its record: name, samples, bytes, sha256, and what its measures sum up to."""
     # one metadata key only: the library writes several in an arbitrary order
     content = save({"spins": codes.contiguous()}, metadata={"encoding": ENCODING})
     record = {
@@ -86,9 +89,15 @@ def pack(number: int, codes: Codes, hamiltonian: Hamiltonian | None) -> tuple[by
         "samples": codes.shape[0],
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "measures": measures(codes, hamiltonian),
+        "measures": {name: _spread(values) for name, values in measures(codes, hamiltonian).items()},
     }
     return content, record
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    """Mean, and sum of squared deviations from it: of a few, they combine to those of all."""
+    mean = math.fsum(values) / len(values)
+    return {"mean": mean, "squares": math.fsum((value - mean) ** 2 for value in values)}
 
 
 def measures(codes: Codes, hamiltonian: Hamiltonian | None) -> dict[str, list[float]]:
@@ -104,15 +113,25 @@ def measures(codes: Codes, hamiltonian: Hamiltonian | None) -> dict[str, list[fl
 
 
 def complete(head: dict[str, Any], records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The content of ``dataset.json``: header, shards, and mean and standard deviation of the measures."""
-    records = list(records)
-    shards = [{key: record[key] for key in ("name", "samples", "bytes", "sha256")} for record in records]
+    """The content of ``dataset.json``: header, shards, and mean and standard deviation of the measures.
+
+    With n, m and s² the shards' counts, means and squared deviations, and M = Σ n m / Σ n, the variance is
+    (Σ s² + Σ n (m − M)²) / Σ n.
+    """
+    shards: list[dict[str, Any]] = []
+    columns: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        shards.append({key: record[key] for key in ("name", "samples", "bytes", "sha256")})
+        for name, found in record["measures"].items():
+            columns.setdefault(name, []).append((found["mean"], found["squares"]))
+    counts = [shard["samples"] for shard in shards]
     statistics = {}
-    for name in records[0]["measures"]:
-        values = [value for record in records for value in record["measures"][name]]
-        mean = math.fsum(values) / len(values)
-        variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-        statistics[name] = {"mean": _rounded(mean), "std": _rounded(math.sqrt(variance))}
+    for name, parts in columns.items():
+        mean = math.fsum(count * part for count, (part, _) in zip(counts, parts, strict=True)) / sum(counts)
+        within = math.fsum(squares for _, squares in parts)
+        between = math.fsum(count * (part - mean) ** 2 for count, (part, _) in zip(counts, parts, strict=True))
+        std = math.sqrt((within + between) / sum(counts))
+        statistics[name] = {"mean": _rounded(mean), "std": _rounded(std)}
     return {**head, "shards": shards, "statistics": statistics}
 
 
@@ -218,14 +237,47 @@ def read_codes(file: Path, shape: tuple[int, int, int, int]) -> Codes:
     return codes
 
 
+def _system_madvise() -> Any:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).madvise
+    except (OSError, AttributeError, TypeError):  # another kind of system: reading goes on without it
+        return None
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return call
+
+
+_madvise = _system_madvise() if hasattr(mmap, "MADV_WILLNEED") else None
+
+
+def read_ahead(codes: np.ndarray, rows: np.ndarray) -> None:
+    """Tell the system that these textures of a mapped shard are about to be read.
+
+    Without that they come from the disk a page at a time, each when the one before has arrived.
+    """
+    if _madvise is None:
+        return
+    start, length = codes.ctypes.data, codes.strides[0]
+    for row in rows.tolist():
+        begin = start + row * length
+        page = begin - begin % mmap.PAGESIZE
+        _madvise(page, begin + length - page, mmap.MADV_WILLNEED)
+
+
 def write_shard(path: Path, number: int, content: bytes) -> None:
     """The shard, whole or not at all."""
     write_bytes(path / shard_name(number), content)
 
 
-def remove_partials(path: Path, names: set[str] | None = None) -> None:
-    """Take away what cut-off writes left: of the files ``names``, or of all files of a data set."""
+def remove_partials(path: Path) -> None:
+    """Take away everything a data set's writes have under way; who still writes then writes once more."""
+    for file in path.iterdir():
+        if OWN_PARTIAL.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path, names: set[str] | None = None) -> None:
+    """Take away what killed writers left: of the files ``names``, or of all files of a data set."""
     for file in path.iterdir():
         match = OWN_PARTIAL.fullmatch(file.name)
-        if match and (names is None or match[1] in names):
+        if match and (names is None or match[1] in names) and abandoned(file):
             file.unlink(missing_ok=True)

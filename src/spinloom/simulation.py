@@ -1,8 +1,8 @@
 """A data set to be annealed: the request, any one of its shards, and what turns shards into a finished set.
 
 The request is pinned in ``plan.json`` before the first texture. Every shard is a function of the request and
-its number alone, so any process, anywhere, may make it, at any time; whoever finds all of them writes
-``dataset.json`` and takes the plan and the records away.
+its number alone, so any process, anywhere, may make it, at any time, and twice does no harm; whoever finds all
+of them writes ``dataset.json`` and takes the plan and the records away.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from spinloom import version
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_json
+from spinloom.files import read_json, write_json, write_new_json
 from spinloom.hamiltonian import Hamiltonian, as_size
 from spinloom.octahedral import Codes, encode
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -31,9 +33,9 @@ from spinloom.shards import (
     pack,
     read_info,
     record_name,
+    remove_abandoned,
     remove_partials,
     shard_name,
-    shard_samples,
     write_shard,
 )
 
@@ -82,10 +84,14 @@ class Simulation:
             info["origin"].get("device", "cpu"),
         )
 
+    def count(self, number: int) -> int:
+        """How many textures shard ``number`` holds."""
+        return min(self.shard_size, self.samples - number * self.shard_size)
+
     @property
-    def counts(self) -> list[int]:
-        """How many textures each shard holds."""
-        return shard_samples(self.samples, self.shard_size)
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-self.samples // self.shard_size)
 
     def as_dict(self) -> dict[str, Any]:
         """The header of the set's ``dataset.json``, in the types that JSON gives back."""
@@ -101,7 +107,7 @@ class Simulation:
         """The codes (n, 2, H, W) of shard ``number``; ``advance`` hears of every few textures."""
         from spinloom.anneal import anneal
 
-        count, first = self.counts[number], number * self.shard_size
+        count, first = self.count(number), number * self.shard_size
         at_once = max(SITES_AT_ONCE // (self.size[0] * self.size[1]), 8 * (threads or os.cpu_count() or 1))
         if self.device != "cpu":
             at_once = count
@@ -124,6 +130,12 @@ class Simulation:
             advance(some)
         return codes
 
+    def pack_shard(
+        self, number: int, threads: int | None = None, advance: Callable[[int], None] = lambda n: None
+    ) -> tuple[bytes, dict[str, Any]]:
+        """The bytes of shard ``number`` and its record, annealed as :meth:`anneal_shard` does."""
+        return pack(number, self.anneal_shard(number, threads, advance), self.hamiltonian)
+
 
 def begin(out: Path, simulation: Simulation) -> bool:
     """Pin the request in the folder ``out``, made if need be; True if this call was the first to do so.
@@ -134,26 +146,53 @@ def begin(out: Path, simulation: Simulation) -> bool:
     wanted = simulation.as_dict()
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: exists and is not a folder; name another")
+    while True:  # until a look at the folder fell between no two steps of another process
+        found = _pinned(out)
+        if found is not None:
+            _refuse_others(out, found, wanted)
+            return False
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            strangers = sorted(file.name for file in out.iterdir() if not OWN_PARTIAL.fullmatch(file.name))
+        except OSError as error:
+            raise BadInput(f"{out}: cannot be used ({error.strerror}); name another folder") from error
+        if (out / PLAN).exists() or (out / INFO).exists():
+            continue
+        if strangers:
+            raise BadInput(f"{out}: holds {strangers[0]} and is not a data set; name a new or an empty folder")
+        if write_new_json(out / PLAN, wanted):
+            return True
+
+
+def _pinned(out: Path) -> Any:
+    """The request that the folder holds, finished or not; None if there is none."""
     if (out / INFO).exists():
         # what has been made is what was asked for, whichever version made it
-        _refuse_others(out, {**read_info(out), "version": wanted["version"]}, wanted)
-        return False
-    if (out / PLAN).exists():
-        _refuse_others(out, read_json(out / PLAN), wanted)
-        return False
+        return {**read_info(out), "version": version.__version__}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(file.name for file in out.iterdir() if not OWN_PARTIAL.fullmatch(file.name))
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be used ({error.strerror}); name another folder") from error
-    if (out / PLAN).exists() or (out / INFO).exists():
-        return begin(out, simulation)  # another job of the same array was quicker
-    if strangers:
-        raise BadInput(f"{out}: holds {strangers[0]} and is not a data set; name a new or an empty folder")
-    write_json(out / PLAN, wanted)
-    # of several jobs that start at once the last one's plan stays: each looks whether it is its own
-    _refuse_others(out, read_json(out / PLAN), wanted)
-    return True
+        return read_json(out / PLAN)
+    except BadInput:
+        # nobody's yet; or finished, or taken back, since the line above looked
+        if (out / PLAN).exists():
+            raise
+        return {**read_info(out), "version": version.__version__} if (out / INFO).exists() else None
+
+
+@contextmanager
+def begun(out: Path, simulation: Simulation) -> Iterator[bool]:
+    """:func:`begin`; if an error follows before any shard is there, what this call began is taken back."""
+    new = not out.exists()
+    first = begin(out, simulation)
+    try:
+        yield first
+    except Exception:
+        if first and not any((out / shard_name(number)).exists() for number in range(simulation.shards)):
+            with suppress(OSError):  # a value that was refused must not bind the next call
+                remove_partials(out)
+                (out / PLAN).unlink()
+                if new:
+                    out.rmdir()
+        raise
 
 
 def _refuse_others(out: Path, found: Any, wanted: dict[str, Any]) -> None:
@@ -191,16 +230,43 @@ def make_shard(
     """Anneal one shard and write it; a reader, or a crash, sees it whole or not at all.
 
     Raises:
-        BadInput: the disk is full, or the folder cannot be written.
+        BadInput: the disk is full, or the folder cannot be written, or it has become another request's.
     """
-    remove_partials(out, {shard_name(number), record_name(number)})
-    content, record = pack(number, simulation.anneal_shard(number, threads, advance), simulation.hamiltonian)
+    store_shard(out, simulation, number, *simulation.pack_shard(number, threads, advance))
+
+
+def store_shard(out: Path, simulation: Simulation, number: int, content: bytes, record: dict[str, Any]) -> None:
+    """Write a shard and its record, unless somebody else has done so meanwhile.
+
+    Raises:
+        BadInput: as :func:`make_shard`.
+    """
+    remove_abandoned(out, {shard_name(number), record_name(number)})
+    if has_shard(out, number) or not _still_wanted(out, simulation):
+        return
     try:
         # the record first: whoever sees the last shard appear finds all the records there
         write_json(out / record_name(number), record)
         write_shard(out, number, content)
     except BadInput as error:
         raise BadInput(f"{error}; finished shards are kept, the same call then goes on from them") from error
+    if (out / INFO).exists():  # finished by somebody else while this wrote
+        (out / record_name(number)).unlink(missing_ok=True)
+
+
+def _still_wanted(out: Path, simulation: Simulation) -> bool:
+    """Whether the folder, hours after :func:`begin`, still waits for the shards of this request."""
+    if (out / INFO).exists():
+        return False
+    wanted = simulation.as_dict()
+    try:
+        write_new_json(out / PLAN, wanted)  # taken back by the call that began, whatever stopped that
+        _refuse_others(out, read_json(out / PLAN), wanted)
+    except BadInput:
+        if (out / INFO).exists():  # finished between two of these lines
+            return False
+        raise
+    return True
 
 
 def has_shard(out: Path, number: int) -> bool:
@@ -211,17 +277,26 @@ def has_shard(out: Path, number: int) -> bool:
         return False
 
 
+def missing_shards(out: Path, simulation: Simulation, numbers: Iterable[int]) -> list[int]:
+    """Which of the shards ``numbers`` are not there yet; one listing, and a look at each that is in it."""
+    if (out / INFO).exists():
+        return []
+    listed = {entry.name for entry in os.scandir(out)}
+    return [number for number in numbers if shard_name(number) not in listed or not has_shard(out, number)]
+
+
 def finish(out: Path, simulation: Simulation) -> bool:
     """Write ``dataset.json`` if every shard is there, and take plan and records away.
 
     Returns whether the set is finished.
     """
-    numbers = range(len(simulation.counts))
+    numbers = range(simulation.shards)
     if not (out / INFO).exists():
-        if not all(has_shard(out, number) for number in numbers):
+        listed = sum(entry.name.endswith(".safetensors") for entry in os.scandir(out))
+        if listed < len(numbers) or not all(has_shard(out, number) for number in numbers):
             return (out / INFO).exists()  # another job may just have finished it and taken the records away
         try:
-            records = [read_json(out / record_name(number)) for number in numbers]
+            records = (read_json(out / record_name(number)) for number in numbers)
             write_json(out / INFO, complete(simulation.as_dict(), records))
         except BadInput:
             if not (out / INFO).exists():
