@@ -599,16 +599,21 @@ def damaged(draw) -> bytes:
     return bytes(content)
 
 
+USUAL = {"xnodes": "2", "ynodes": "2", "znodes": "1", "valuedim": "3", "meshtype": "rectangular", "xstepsize": "1"}
+
+
 @st.composite
 def headed(draw) -> bytes:
-    """Any records in any order under a first line that is right."""
-    first = draw(st.sampled_from(["# OOMMF OVF 2.0", "# OOMMF: rectangular mesh v1.0", "# OOMMF: irregular mesh v1.0"]))
-    records = draw(
-        st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(VALUES) | st.text(max_size=9)), max_size=30)
-    )
-    lines = [first, "# Begin: Segment", *(f"# {label}: {value}" for label, value in records)]
-    lines += draw(st.sampled_from([[], ["# Begin: Data Text"], ["# Begin: Data Binary 4"], ["# Begin: Data Binary 8"]]))
-    return "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n" + draw(st.binary(max_size=300))
+    """A header in which a few records say something else, some twice, before any data."""
+    other = st.sampled_from(VALUES) | st.text(max_size=9)
+    records = USUAL | draw(st.dictionaries(st.sampled_from(LABELS), other, max_size=3))
+    again = draw(st.lists(st.tuples(st.sampled_from(LABELS), other), max_size=1))
+    order = draw(st.permutations([*records.items(), *again]))
+    lines = [draw(st.sampled_from(FIRST)), "# Begin: Segment", *(f"# {label}: {value}" for label, value in order)]
+    kind = draw(st.sampled_from(["Text", "Binary 4", "Binary 8", "text", "Binary", None]))
+    lines += [f"# Begin: Data {kind}"] * (kind is not None)
+    data = draw(st.binary(max_size=150) | st.sampled_from([b"1 0 0\n" * 4, struct.pack("<13f", 1234567.0, *[1] * 12)]))
+    return "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n" + data + b"\n# End: Data Text\n"
 
 
 def read_or_refused(path: Path, content: bytes, segment: int | None) -> None:

@@ -312,7 +312,8 @@ def export(
     else:
         kept = textures.info["origin"].get("magnitude")
         came = kept is not None and kept != 1 and magnitude is None
-        print(f"{out}: {len(made)} file{'s' * (len(made) > 1)}" + (f", e.g. {made[0].name}" if made[0] != out else ""))
+        names = made[0].name if len(made) == 1 else f"{len(made)} files, {made[0].name} to {made[-1].name}"
+        print(f"{out}: {names}")
         if came:
             print(f"unit vectors; the textures came with magnitude {_magnitude(textures.info['origin'])}")
 

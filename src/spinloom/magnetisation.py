@@ -47,10 +47,10 @@ def directions(vectors: Tensor) -> tuple[Spins, SiteMap]:
     given = vectors.detach().cpu().numpy()
     exact = given.astype(np.float64)
     largest = np.abs(exact).max(-3, keepdims=True)
-    exact /= np.where(largest > 0, largest, 1)
-    length = np.sqrt(np.einsum("...chw,...chw->...hw", exact, exact))[..., None, :, :]
-    exact /= np.where(length > 0, length, 1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so
+        exact /= np.where(largest > 0, largest, 1)
+        length = np.sqrt(np.einsum("...chw,...chw->...hw", exact, exact))[..., None, :, :]
+        exact /= np.where(length > 0, length, 1)
         magnitude = largest * length
     unit = np.abs(magnitude - 1) < UNIT
     spins = np.where(unit, given, exact).astype(np.float32)

@@ -34,6 +34,8 @@ class Table:
             raise BadInput(f"columns={lengths}: every column needs one entry a texture; give equal lengths")
 
     def __getitem__(self, name: str) -> Tensor:
+        if name == "energy_excess" and name not in self.columns:
+            raise BadInput(f"column={name!r}: energies need a Hamiltonian; measure(spins, Hamiltonian(J=…, D=…))")
         if name not in self.columns:
             raise BadInput(f"column={name!r}: not measured; use one of {', '.join(self.columns)}")
         return self.columns[name]

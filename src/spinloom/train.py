@@ -200,8 +200,8 @@ def train(
     same bits as one that was not, on the same device and thread count.
 
     Raises:
-        BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, the
-            folder holds something else or a run with other settings.
+        BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, it
+            has no Hamiltonian to augment by, the folder holds something else or a run with other settings.
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is kept and named.
         KeyboardInterrupt: after Ctrl-C, once the step in hand is in the checkpoint.
     """
@@ -216,6 +216,10 @@ def train(
     if len(held_in) < config.batch:
         raise BadInput(
             f"training.batch={config.batch}: the training share has {len(held_in)} textures; use a smaller batch"
+        )
+    if config.augment and data.hamiltonian is None:
+        raise BadInput(
+            f"training.augment=True: {data.path} has no Hamiltonian to take symmetries from; use training.augment=False"
         )
     _check_device(device)
     asked = _resolved(data, networks, config)
