@@ -599,6 +599,7 @@ def damaged(draw) -> bytes:
     return bytes(content)
 
 
+FIRST = ["# OOMMF OVF 2.0", "# OOMMF: rectangular mesh v1.0", "# OOMMF: irregular mesh v1.0"]
 USUAL = {"xnodes": "2", "ynodes": "2", "znodes": "1", "valuedim": "3", "meshtype": "rectangular", "xstepsize": "1"}
 
 

@@ -1,4 +1,4 @@
-"""What other programs' readers make of our files, and ours of theirs: run by hand, with those installed.
+"""What other programs' readers make of our files, and ours of theirs; by hand: pytest verification/other_readers.py.
 
 ``pip install pyovf`` is small; ``pip install discretisedfield`` (Ubermag) takes 1.5 GB and brings VTK with it.
 """
