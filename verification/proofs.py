@@ -2,7 +2,8 @@
 
 A *test* is a statistical comparison with a p-value; it fails below :data:`ALPHA`. A *check* holds or does not. A
 *control* is a rule made wrong on purpose: the test it is given to must reject it, p < :data:`REJECTED`, or the test
-is blind. Seeds are fixed, so a verdict is the same at every run; they were set once and never searched.
+is blind. Seeds are fixed, so a verdict is the same at every run; they were set once and never searched, and
+``SPINLOOM_VERIFY_SEEDS=1`` (2, 3, …) in the environment runs everything with others.
 """
 
 from __future__ import annotations

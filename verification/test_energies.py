@@ -57,7 +57,7 @@ def high():
 
 @pytest.mark.parametrize("T", [2.0, 3.0, 5.0, 20.0])
 def test_high_temperature_without_dmi(proof, high, T):
-    run = equilibrium(Hamiltonian(J=1, D=0), T, 64, 64, 250, round(1_000 + T), burn=20, cool=False)
+    run = equilibrium(Hamiltonian(J=1, D=0), T, 128, 16, 300, round(1_000 + T), burn=20, cool=False)
     found = estimate(run.energy)
     known = exact.character_energy(1, T)
     proof.mean(f"D = 0, T = {T:g}, character expansion", found, known, abs(known) * 3 / T**6 * 3**-6)
@@ -70,7 +70,7 @@ def test_high_temperature_without_dmi(proof, high, T):
 def test_high_temperature_with_dmi(proof, high, T, dmi):
     D = 0.8
     seed = round(2_000 + T) + (500 if dmi == "bulk" else 0)
-    run = equilibrium(Hamiltonian(J=1, D=D, dmi=dmi), T, 64, 64, 250, seed, burn=20, cool=False)
+    run = equilibrium(Hamiltonian(J=1, D=D, dmi=dmi), T, 128, 16, 300, seed, burn=20, cool=False)
     found = estimate(run.energy)
     known = exact.high_temperature_energy(1, D, T)
     # the next order as it is at D = 0, for the bond strength √(J² + ⅔D²)
@@ -88,6 +88,10 @@ def test_high_temperature_with_dmi(proof, high, T, dmi):
 # low temperature ---------------------------------------------------------------------------------------------------
 
 
+SPIN_WAVES = 64
+"""Side of the box."""
+
+
 @pytest.fixture(scope="module")
 def low():
     """(T, energy, exact) for the figure."""
@@ -96,10 +100,10 @@ def low():
 
 @pytest.mark.parametrize("T", [0.02, 0.05, 0.1, 0.15])
 def test_spin_waves_without_dmi(proof, low, T):
-    H, L = Hamiltonian(J=1, D=0), 48
+    H, L = Hamiltonian(J=1, D=0), SPIN_WAVES
     up = np.zeros((3, L, L), np.float32)
     up[2] = 1
-    run = equilibrium(H, T, L, 32, 300, round(3_000 + 1000 * T), Mix(1, 4), burn=400, start=up)
+    run = equilibrium(H, T, L, 16, 300, round(3_000 + 1000 * T), Mix(1, 4), burn=400, start=up)
     found = estimate(run.energy)
     known = exact.spin_wave_energy(1, T, L * L)
     proof.mean(f"D = 0, T = {T:g}, spin waves to T⁴", found, known, 0.2 * T**5, digits=6)
@@ -112,12 +116,12 @@ def test_spin_waves_without_dmi(proof, low, T):
 @pytest.mark.parametrize("D", [0.0, 0.3])
 def test_magnons_of_the_polarised_state(proof, D):
     """Two temperatures, to take out the next order: 2 (1 − M)/T at T less that at 2T."""
-    H, L = Hamiltonian(J=1, D=D, B=0.8), 32
+    H, L = Hamiltonian(J=1, D=D, B=0.8), 64
     up = np.zeros((3, L, L), np.float32)
     up[2] = 1
     slopes = []
     for T in (0.02, 0.04):
-        run = equilibrium(H, T, L, 32, 400, round(4_000 + 1000 * T + 300 * D), Mix(1, 2), burn=200, start=up)
+        run = equilibrium(H, T, L, 8, 400, round(4_000 + 1000 * T + 300 * D), Mix(1, 2), burn=200, start=up)
         found = estimate(run.z)
         slopes.append(((1 - found.mean) / T, found.error / T, found))
         configurational(proof, f"D = {D:g}, B = 0.8, T = {T:g}", run)
@@ -133,13 +137,13 @@ def test_magnons_of_the_polarised_state(proof, D):
 
 def test_equipartition_about_the_spiral(proof, low):
     """(E/N − e_0)/T = c + a T + b T², fitted: c has to be 1 − 1/(2N)."""
-    H, L = Hamiltonian(J=1, D=0.6), 32
+    H, L = Hamiltonian(J=1, D=0.6), 64
     best = ground_state(H, L)
     T = np.array([0.005, 0.01, 0.02, 0.04, 0.06])
     found: list[Estimate] = []
     for number, at in enumerate(T):
         start = best.spins.float()
-        run = equilibrium(H, float(at), L, 32, 300, 5_000 + number, Mix(1, 4), burn=400, start=start)
+        run = equilibrium(H, float(at), L, 8, 400, 5_000 + number, Mix(1, 4), burn=400, start=start)
         found.append(estimate(run.energy))
         configurational(proof, f"spiral, D = 0.6, T = {at:g}", run)
     y = np.array([(f.mean - best.energy) / t for f, t in zip(found, T, strict=True)])
@@ -229,7 +233,7 @@ def test_the_figures(proof, high, low, referred):
     left.minorticks_off()
     left.legend()
     t = np.linspace(0.005, 0.16, 100)
-    sites = 48 * 48
+    sites = SPIN_WAVES**2
     for terms, colour, words in ((4, proofs.INK, "to T⁴"), (2, proofs.MUTE, "to T²")):
         curve = [exact.spin_wave_energy(1, x, sites) if terms == 4 else -2 + x * (1 - 1 / sites) + x * x / 8 for x in t]
         right.plot(

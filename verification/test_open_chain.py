@@ -58,7 +58,7 @@ def test_the_open_chain_without_dmi(proof, curves, ratio, over_relax):
     system = Chains(LENGTH, textures=4, blocks=6, rows=64, seed=seed, H=H, T=1 / ratio, device="cpu")
     if not curves:
         proof.check("the lattice's field on a chain is its own", system.misfit() < 1e-6, f"{system.misfit():.0e}")
-    series, bonds = measured(system, 250 if over_relax else 400, over_relax)
+    series, bonds = measured(system, 400 if ratio > 1 else 250, over_relax)
     u = exact.langevin(ratio)
     energy, *far = (estimate(series[number]) for number in (0, *range(2, len(series))))
     proof.mean(f"energy a bond, J/T = {ratio:g}, {kind}", energy, -u)

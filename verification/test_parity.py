@@ -86,19 +86,15 @@ def test_sweep_by_sweep(proof, device_names, series):
                 now = after
             series.setdefault(device, {})[name] = (single, running)
             for kind, found in apart.items():
-                plain, double = np.concatenate(found, 1)
-                far = int((double > 1e-3).sum())
-                median, most, limit = np.median(double), np.quantile(double, 0.9999), 1e-3
+                both = np.concatenate(found, 1)
+                medians, most = np.median(both, 1), np.quantile(both, 0.9999, 1)
+                far = int((both[1] > 1e-3).sum())
                 proof.check(
-                    f"{words}, {name}, {KINDS[kind]}: |ΔS| from float64",
-                    median < 1e-6 and most < limit and far <= 2e-5 * double.size,
-                    f"median {median:.0e}, 99.99% {most:.0e}, over 10⁻³: {far}", "< 10⁻⁶, < 10⁻³, 2 in 10⁵",
-                    double.size,
-                )  # fmt: skip
-                proof.check(
-                    "the same from float32", np.median(plain) < 1e-6 and np.quantile(plain, 0.9999) < limit,
-                    f"median {np.median(plain):.0e}, 99.99% {np.quantile(plain, 0.9999):.0e}", "< 10⁻⁶, < 10⁻³",
-                    plain.size,
+                    f"{words}, {name}, {KINDS[kind]}: |ΔS| from NumPy in float32; in float64",
+                    bool((medians < 1e-6).all() and (most < 1e-4).all()) and far <= 2e-5 * both[1].size,
+                    "; ".join(f"median {m:.0e}, 99.99% {q:.0e}" for m, q in zip(medians, most, strict=True))
+                    + f", over 10⁻³: {far}",
+                    "< 10⁻⁶, < 10⁻⁴; 2 in 10⁵", both[1].size,
                 )  # fmt: skip
 
 
@@ -112,7 +108,7 @@ def test_a_wrong_sweep_would_be_seen(proof):
 
 
 def test_long_runs(proof, device_names):
-    H, T, L, chains = Hamiltonian(J=1, D=0.5, B=0.1, K=0.3), 0.6, 48, 4
+    H, T, L, chains = Hamiltonian(J=1, D=0.5, B=0.1, K=0.3), 1.0, 48, 4
     by_contract = []
     for chain in range(chains):
         spins, key, sweep, rows = random_start((L, L), texture_key(40, chain)), texture_key(41, chain), 0, []
@@ -154,7 +150,7 @@ def test_the_figure(proof, series):
     proof.figure(
         figure,
         """Left: distance of a spin from the specification in float64 after one sweep from a common state; the
-        temperature falls from 10 J to 0.01 J three times, heat bath and over-relaxation in turn, then alignment. Right:
-        the kernel and the specification in float32, each from its own last state with common random numbers. The dashed
-        line is one unit of rounding.""",
+        temperature falls from 10 J to 0.01 J three times, heat bath and over-relaxation in turn, then alignment. A
+        spike is one spin whose field almost vanished, with its neighbours. Right: the kernel and the specification in
+        float32, each from its own last state with common random numbers. The dashed line is one unit of rounding.""",
     )

@@ -94,7 +94,8 @@ def _summary(
     words = (
         f"A test is a comparison with a p-value; alone it fails below {ALPHA:g}. A check holds or does not. A control "
         f"is a rule made wrong on purpose, and has to be rejected at p < {REJECTED:g}, or the test is blind. Seeds are "
-        "fixed and were not searched, so the verdicts repeat. Errors are standard errors that know of "
+        "fixed and were not searched, so the verdicts repeat; SPINLOOM_VERIFY_SEEDS=1 (2, 3, …) in the environment "
+        "runs everything with others. Errors are standard errors that know of "
         "autocorrelation: τ is the integrated autocorrelation time in measurements (1/2: independent), n the number "
         "of independent values; an estimate from a chain shorter than 100 τ is refused, and so are chains that "
         "disagree. Energies are in J, lengths in sites, spins on periodic lattices unless said otherwise."

@@ -175,5 +175,5 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not JSON ({error}); make the file again") from error

@@ -15,6 +15,9 @@ from spinloom.errors import BadInput, whole
 from spinloom.micromagnetic import Dmi, Micromagnetic
 from spinloom.typing import PerTexture, SiteMap, Spins
 
+STRONGEST = 1e100
+"""Largest coupling in any unit."""
+
 
 def as_spins(spins: Any) -> Tensor:
     """A floating-point tensor (…, 3, H, W) from a tensor or a NumPy array, without a copy where possible.
@@ -86,8 +89,10 @@ class Hamiltonian:
     def __post_init__(self) -> None:
         for name in ("J", "D", "B", "K"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not math.isfinite(value):
-                raise BadInput(f"{name}={value}: the coefficient must be a finite number, e.g. {name}=0.3")
+            # bounded, so that sums and squares of energies stay finite; "not <=" catches NaN
+            if not isinstance(value, numbers.Real) or not abs(value) <= STRONGEST:
+                shown = str(value)[:24]
+                raise BadInput(f"{name}={shown}: the coefficient must be a finite number to 1e100, e.g. {name}=0.3")
             object.__setattr__(self, name, float(value))
         if self.J <= 0:
             raise BadInput(f"J={self.J}: the exchange must be ferromagnetic; use J > 0, e.g. J=1")

@@ -228,8 +228,8 @@ def checked_magnitude(magnitude: Any) -> float:
     """
     try:
         value = float(magnitude)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not 0 < value < math.inf:
-        raise BadInput(f"magnitude={magnitude}: must be positive and finite, in A/m; use e.g. 8e5")
+    if not 1e-30 <= value <= 1e30:  # files of float32 hold no more
+        raise BadInput(f"magnitude={str(magnitude)[:24]}: must be from 1e-30 to 1e30, in A/m; use e.g. 8e5")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -36,13 +37,16 @@ class Step:
             count = getattr(self, name)
             if not _whole(count) or count < 0:
                 raise BadInput(f"{name}={count}: a number of sweeps is whole and not negative; use e.g. {name}=1")
+            object.__setattr__(self, name, int(count))
         if self.temperature is not None:
             object.__setattr__(self, "temperature", _temperature("temperature", self.temperature))
         elif self.heat_bath or self.over_relax:
             raise BadInput("temperature=None: heat bath and over-relaxation need one; give it or use relax sweeps")
         if self.field is not None:
             if not _number(self.field) or not math.isfinite(self.field):
-                raise BadInput(f"field={self.field}: must be a finite number, or None for the Hamiltonian's B")
+                raise BadInput(
+                    f"field={str(self.field)[:24]}: must be a finite number, or None for the Hamiltonian's B"
+                )
             object.__setattr__(self, "field", float(self.field))
 
     @property
@@ -136,16 +140,17 @@ class Schedule:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """A number that a float can hold, NumPy's scalars included."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not abs(value) > 1e300
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _temperature(name: str, value: Any) -> float:
     if not _number(value) or not math.isfinite(value) or value <= 0:
-        raise BadInput(f"{name}={value}: a temperature is a finite number > 0; for T = 0 use relax sweeps")
+        raise BadInput(f"{name}={str(value)[:24]}: a temperature is a finite number > 0; for T = 0 use relax sweeps")
     return float(value)
 
 

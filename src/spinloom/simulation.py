@@ -42,6 +42,10 @@ from spinloom.shards import (
 SITES_AT_ONCE = 2**20
 """Sites annealed between two movements of the progress bar, at the least."""
 
+MOST_SITES = 2**31
+MOST_SHARDS = 10**6
+"""Files of a data set; each has its entry in ``dataset.json``."""
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -70,6 +74,15 @@ class Simulation:
             if not least <= number < 2**64:
                 raise BadInput(f"{name}={value}: need a whole number from {least} on; use e.g. {name}={least}")
             object.__setattr__(self, name, number)
+        sites = self.size[0] * self.size[1]
+        if sites > MOST_SITES:
+            raise BadInput(f"size={self.size[0]} × {self.size[1]}: over 2³¹ sites; the random counter ends there")
+        files = -(-self.samples // self.shard_size)
+        if files > MOST_SHARDS:
+            raise BadInput(
+                f"samples={self.samples}: {files} shards of {self.shard_size}; make several sets of other seeds, or "
+                f"use a larger shard_size, for at most {MOST_SHARDS}"
+            )
 
     @classmethod
     def from_info(cls, info: dict[str, Any]) -> Simulation:
