@@ -88,9 +88,9 @@ class Hamiltonian:
 
     def __post_init__(self) -> None:
         for name in ("J", "D", "B", "K"):
-            value = getattr(self, name)
-            # bounded, so that sums and squares of energies stay finite; "not <=" catches NaN
-            if not isinstance(value, numbers.Real) or not abs(value) <= STRONGEST:
+            value: Any = getattr(self, name)
+            # bounded, so that sums and squares of energies stay finite; NaN lies in no range
+            if not (isinstance(value, numbers.Real) and -STRONGEST <= value <= STRONGEST):  # type: ignore[operator]
                 shown = str(value)[:24]
                 raise BadInput(f"{name}={shown}: the coefficient must be a finite number to 1e100, e.g. {name}=0.3")
             object.__setattr__(self, name, float(value))

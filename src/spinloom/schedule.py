@@ -141,7 +141,9 @@ class Schedule:
 
 def _number(value: Any) -> bool:
     """A number that a float can hold, NumPy's scalars included."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not abs(value) > 1e300
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    size: Any = value
+    return real and not abs(size) > 1e300
 
 
 def _whole(value: Any) -> bool:
