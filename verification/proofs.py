@@ -112,7 +112,7 @@ class Proof:
     def mean(self, what: str, found: Estimate, expected: float, error: float = 0.0, digits: int = 5) -> float:
         """A mean against a number known exactly or with a standard error; returns z."""
         z = (found.mean - expected) / math.hypot(found.error, error)
-        known = f"{expected:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+        known = f"{round(expected, digits) + 0.0:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
         self.test(what, normal_p(z), f"z = {z:+.2f}", value(found, digits), known, round(found.effective), tau(found))
         return z
 

@@ -42,7 +42,7 @@ def configurational(proof, label: str, run: Series) -> None:
     z = found.mean / found.error
     proof.test(
         f"{label}: configurational temperature", proofs.normal_p(z), f"z = {z:+.2f}",
-        proofs.value(found), "0", round(found.effective), proofs.tau(found),
+        proofs.value(found, 6), "0", round(found.effective), proofs.tau(found),
     )  # fmt: skip
 
 

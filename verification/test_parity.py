@@ -10,7 +10,7 @@ acceptance for K falls on the other side of a threshold that its random number m
 counted.
 
 Last, long runs of the specification and of the kernels with random numbers of their own agree in energy and
-magnetisation.
+magnetisation. Of the other sections the laws of one spin are tested on both kernels; the rest is of the CPU's.
 """
 
 import math

@@ -39,7 +39,7 @@ MODELS = {
     "with field and easy axis": (Hamiltonian(J=1, D=0.6, B=0.3, K=0.5), 0.7),
     "with field and easy plane": (Hamiltonian(J=1, D=-0.8, B=-0.3, K=-0.7), 0.5),
 }
-SNAPSHOTS, APART = 4, 5
+SNAPSHOTS, APART = 4, 4
 HB, OR = "heat_bath", "over_relax"
 MOVES = {
     "heat bath of the first spin": [(HB, 0)],
@@ -65,8 +65,8 @@ def transitions(system: Chains) -> dict[str, np.ndarray]:
     for _ in range(20):
         system.sweep(1, 1)
     for _ in range(SNAPSHOTS):
-        for _ in range(APART):
-            system.sweep(1, 0)
+        for _ in range(APART):  # leaves less than one percent of correlation
+            system.sweep(1, 1)
         before, kept = states(system.values()), system.spins
         for name in counts:
             system.spins, system.H = kept, replace(model, K=0) if name == CARELESS else model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import re
 import time
 from collections.abc import Sequence
 from html import escape
@@ -19,12 +20,15 @@ from spinloom.page import STYLE
 from spinloom.version import __version__
 
 MORE_STYLE = """
-td.left,th.left{text-align:left;white-space:normal;min-width:16rem}
-tbody th{white-space:normal;max-width:30rem}
+tbody th{white-space:normal;min-width:18rem;max-width:24rem}
+tbody td:nth-child(2),tbody td:nth-child(3){white-space:normal;max-width:18rem}
 .bad{color:#b30000;font-weight:700}
 .control th,.control td,.check td,.value td{color:var(--soft)}
 @media(prefers-color-scheme:dark){.bad{color:#ff8a80}}
 """
+
+ORDER = ("one_spin", "two_spins", "open_chain", "energies", "update_mix", "parity", "annealed_textures")
+"""Sections from the small to the whole; others after them."""
 
 NAMED = ("spinloom", "numpy", "numba", "torch", "scipy")
 
@@ -34,7 +38,7 @@ def devices() -> tuple[list[str], str]:
     import torch
 
     if not torch.cuda.is_available():
-        return ["cpu"], "no GPU here: CUDA was not run"
+        return ["cpu"], "No GPU here: CUDA was not run"
     name = torch.cuda.get_device_name()
     try:
         anneal(Hamiltonian(), 8, 1, schedule=Schedule.constant(1.0, 1), device="cuda")
@@ -58,9 +62,14 @@ def family(sections: Sequence[Proof]) -> tuple[str, bool]:
 
 
 def page(sections: Sequence[Proof], broken: Sequence[str], seconds: float, command: str) -> str:
+    rank = {f"test_{name}": number for number, name in enumerate(ORDER)}
+    sections = sorted(sections, key=lambda section: rank.get(section.name, len(rank)))
     every = [line for section in sections for line in section.lines]
     body = "".join(map(_section, sections))
-    links = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in sections)
+    links = "".join(
+        f'<li><a href="#{section.name}">{escape(re.split(":|, (?=against|what)", section.title)[0])}</a></li>'
+        for section in sections
+    )
     failed = "".join(f'<li class="bad">{escape(line)}</li>' for line in broken)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -105,9 +114,8 @@ def _summary(
 
 
 def _section(section: Proof) -> str:
-    paragraphs = "".join(
-        f"<p>{escape(' '.join(part.split()))}</p>" for part in section.text.split("\n\n") if part.strip()
-    )
+    parts = (" ".join(part.split()) for part in section.text.split("\n\n"))
+    paragraphs = "".join(f"<p>{_code(escape(part))}</p>" for part in parts if part)
     notes = "".join(f"<p><strong>{escape(note)}</strong></p>" for note in section.notes)
     pictures = "".join(_picture(*figure) for figure in section.figures)
     rows = "".join(map(_row, section.lines))
@@ -132,8 +140,17 @@ def _row(line: Line) -> str:
     if not line.passed:
         verdict = '<span class="bad">' + {"control": "NOT REJECTED"}.get(line.kind, "FAILS") + "</span>"
     cells = (line.found, line.expected, line.many, line.tau, line.statistic, _p(line.p))
-    listed = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr class="{line.kind}"><th scope="row">{escape(line.what)}</th>{listed}<td>{verdict}</td></tr>'
+    listed = "".join(f"<td>{_minus(escape(cell))}</td>" for cell in cells)
+    return f'<tr class="{line.kind}"><th scope="row">{_minus(escape(line.what))}</th>{listed}<td>{verdict}</td></tr>'
+
+
+def _code(text: str) -> str:
+    return re.sub("``(.*?)``", r"<code>\1</code>", text)
+
+
+def _minus(text: str) -> str:
+    """A minus sign before numbers, no line broken at ±."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text).replace(" ± ", "\u202f±\u202f")
 
 
 def _p(p: float | None) -> str:
