@@ -188,8 +188,10 @@ def test_a_scheduler_that_dies(cluster, expected, tmp_path):  # the last of this
 
 def test_two_workers_of_this_machine(expected, tmp_path):
     out = tmp_path / "set"
+    before = dict(os.environ)
     scaleout.simulate_on(2, out, H, SIZE, SAMPLES, SEED, **HOW)
     assert content(out) == expected
+    assert dict(os.environ) == before  # Dask's "one thread for MKL" would change the bits of later trainings
 
 
 def test_ctrl_c_with_workers_of_this_machine(expected, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import secrets
 import signal
 import threading
@@ -129,7 +130,11 @@ def _connected(cluster: Any, threads: int | None) -> Iterator[Any]:
         log.setLevel(logging.CRITICAL)  # what goes wrong is said in one line, and not by every part of Dask
     try:
         if isinstance(cluster, int):
-            with _local(distributed, cluster, threads) as local, distributed.Client(local) as client:
+            with (
+                _own_environment(),
+                _local(distributed, cluster, threads) as local,
+                distributed.Client(local) as client,
+            ):
                 yield client
         else:
             client = _client(distributed, str(cluster))
@@ -186,6 +191,18 @@ def _local(distributed: Any, workers: int, threads: int | None) -> Iterator[Any]
         )
     with local:
         yield local
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Dask sets its workers' variables, a thread each for every library, in this process: they are not to stay."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
