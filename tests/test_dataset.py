@@ -919,3 +919,11 @@ def open_dataset_without_checks(path):
     from spinloom.shards import read_info
 
     return Dataset(path, read_info(path))
+
+
+def test_sets_too_large_to_list_are_refused_at_once(tmp_path):
+    with pytest.raises(BadInput, match=r"samples=100000000000000: .* shards"):
+        simulate(tmp_path / "many", Hamiltonian(), 32, 10**14, show=False)
+    with pytest.raises(BadInput, match=r"size=.*over 2"):
+        simulate(tmp_path / "wide", Hamiltonian(), 2_000_000_000, 1, show=False)
+    assert not any(tmp_path.iterdir())

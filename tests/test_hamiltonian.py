@@ -175,3 +175,9 @@ def test_sizes_that_have_no_checkerboard_are_refused(size):
 def test_sizes_are_one_side_or_two():
     assert as_size(32) == (32, 32)
     assert as_size((16, 32)) == (16, 32)
+
+
+@pytest.mark.parametrize("value", [1e101, -1e101, 10**400, float("nan"), float("inf"), True])
+def test_couplings_whose_energies_would_overflow_are_refused(value):
+    with pytest.raises(BadInput, match="D="):
+        Hamiltonian(D=value)

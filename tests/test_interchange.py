@@ -20,6 +20,7 @@ import torch
 import spinloom as sl
 from spinloom.cli import main
 from spinloom.errors import BadInput
+from spinloom.files import _machine
 from spinloom.interchange import DEFAULT_CELL
 
 H = sl.Hamiltonian(D=0.6)
@@ -484,6 +485,21 @@ def test_it_is_verified_and_a_damaged_shard_cannot_be_made_again(unknown, tmp_pa
 
 
 # ---------------------------------------------------------------- the command line
+
+
+def test_what_a_killed_export_left_is_taken_away(data, tmp_path):
+    left = tmp_path / f".all.npy.{_machine()}-999999999-0439e6b7.partial"
+    left.write_bytes(b"half")
+    sl.export_dataset(data, tmp_path / "all.npy", "npy")
+    assert [file.name for file in tmp_path.iterdir()] == ["all.npy"]
+
+
+@pytest.mark.parametrize("magnitude", [1e39, 1e-50, float("nan"), 10**400])
+@pytest.mark.parametrize("format", ["npy", "vtk", "ovf"])
+def test_magnitudes_that_float32_cannot_hold_are_refused(data, tmp_path, format, magnitude):
+    with pytest.raises(BadInput, match="magnitude="):
+        sl.export_dataset(data, tmp_path / "out", format, magnitude=magnitude)
+    assert not any(tmp_path.iterdir())
 
 
 def test_export_and_import_as_commands(data, tmp_path):

@@ -1,11 +1,13 @@
 """The networks respect the torus, the sphere and the configured shapes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from spinloom import networks as rooms
 from spinloom.errors import BadInput
 from spinloom.networks import (
     Discriminator,
@@ -15,6 +17,7 @@ from spinloom.networks import (
     PeriodicConv2d,
     periodic_upsampling,
 )
+from spinloom.run import build_networks
 
 SMALL = {"latent": 12, "generator": 4, "discriminator": 4, "encoder": 4, "widest": 16}
 
@@ -119,3 +122,42 @@ def test_the_discriminator_judges_a_texture_alone():
 def test_impossible_networks_are_refused(wrong, says):
     with pytest.raises(BadInput, match=says):
         NetworkConfig(**wrong)
+
+
+def test_a_wider_first_stride_spares_a_level_and_keeps_translations_by_it():
+    """Strides of 4, then 2, …: the discriminator is invariant under translations by its coarsest cell, 8 sites."""
+    config = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, patch=4)
+    net = build_networks(config, ("discriminator",), seed=0)["discriminator"].eval()
+    plain = build_networks(replace(config, patch=2), ("discriminator",), seed=0)["discriminator"]
+    strided = [
+        [m.stride[0] for m in n.modules() if isinstance(m, PeriodicConv2d) and m.stride[0] > 1] for n in (net, plain)
+    ]
+    assert strided == [[4, 2], [2, 2, 2]]
+    spins = unit(2, 3, 32, 32)
+    features = [block(spins) for block in (net.blocks, lambda x: net.blocks(torch.roll(x, (8, 16), (-2, -1))))]
+    assert torch.allclose(torch.roll(features[0], (1, 2), (-2, -1)), features[1], atol=1e-5)
+    assert not torch.allclose(features[0], features[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel,stride", [(1, 1), (3, 1), (4, 2), (8, 4)])
+def test_a_convolution_on_a_torus_is_a_cyclic_correlation(kernel, stride):
+    """Against the sum over wrapped neighbours; the gradient of the padding against autograd's of index arithmetic."""
+    torch.manual_seed(0)
+    layer = PeriodicConv2d(2, 3, kernel, stride).double()
+    x = torch.randn(2, 2, 8, 16, dtype=torch.float64, requires_grad=True)
+    begin = -((kernel - stride + 1) // 2)
+    rows = (torch.arange(0, 8, stride)[:, None] + begin + torch.arange(kernel)) % 8
+    columns = (torch.arange(0, 16, stride)[:, None] + begin + torch.arange(kernel)) % 16
+    patches = x[:, :, rows][..., columns]  # n, c, row, kernel row, column, kernel column
+    expected = torch.einsum("ncriqj,ocij->norq", patches, layer.weight) + layer.bias[:, None, None]
+    found = layer(x)
+    assert torch.allclose(found, expected, atol=1e-12)
+    push = torch.randn_like(found)
+    (got,), (want,) = (torch.autograd.grad(y, x, push, retain_graph=True) for y in (found, expected))
+    assert torch.allclose(got, want, atol=1e-12)
+
+
+def test_unit_is_the_vector_over_its_length():
+    x = torch.randn(2, 3, 4, 6)
+    assert torch.allclose(rooms.unit(x), torch.nn.functional.normalize(x, dim=1), atol=1e-6)
+    assert torch.equal(rooms.unit(torch.zeros(1, 3, 2, 2)), torch.zeros(1, 3, 2, 2))

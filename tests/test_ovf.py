@@ -333,7 +333,7 @@ def test_layers_are_chosen(put):
         read.texture(layer=0, crop=(0, 5, 0, 3))
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1.0, 8e5, 1e150, 1e300])
+@pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e-40, 1.0, 8e5, 1e150, 1e300])
 def test_directions_at_any_magnitude(put, scale):
     vectors = np.zeros((1, 3, 1, 2))
     vectors[0, :, 0, 0] = (3 * scale, 4 * scale, 0)

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from spinloom.errors import BadInput
@@ -116,3 +117,19 @@ for step in json.loads(sys.argv[1]):
         run.stdout.splitlines(), ("temperature=1", "relax=0.5", "field=x", "schedule step 0=3"), strict=True
     ):
         assert line.startswith(start)
+
+
+def test_numpy_numbers_are_numbers():
+    values = np.linspace(0, 0.1, 3, dtype=np.float32)
+    steps = Schedule.constant(np.float32(0.5), 3).with_field(values).steps
+    assert [step.field for step in steps] == values.tolist()
+    assert Schedule.geometric(1.0, 0.1, steps=np.int64(3)) == Schedule.geometric(1.0, 0.1, steps=3)
+    assert Schedule.from_dict(json.loads(json.dumps(Schedule.relaxation(np.int64(4)).as_dict()))).sweeps == 4
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), float("nan"), True])
+def test_numbers_beyond_floats_are_refused(value):
+    with pytest.raises(BadInput, match="temperature="):
+        Step(value, heat_bath=1)
+    with pytest.raises(BadInput, match="field="):
+        Step(1.0, heat_bath=1, field=value)

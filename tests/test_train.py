@@ -13,7 +13,7 @@ import torch
 import spinloom as sl
 from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
-from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, read_metrics, read_tensors
+from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, build_networks, read_metrics, read_tensors
 from spinloom.train import TrainingConfig, draw_latents, train
 
 H = sl.Hamiltonian(D=0.6)
@@ -73,8 +73,8 @@ def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
 
 
 def test_killed_at_several_steps_it_ends_with_the_same_weights(data, tmp_path):
-    whole = start(data, tmp_path / "whole")  # a process of its own too: what ran before here may leave modes behind
-    assert whole.wait(120) == 0, whole.communicate()[1]
+    config = settings(steps=40, log_every=1)
+    train(data, tmp_path / "whole", NETWORKS, config, show=False)
     killed = 0
     for step in (3, 18, 29):
         child = start(data, tmp_path / "killed")
@@ -104,8 +104,7 @@ def test_interrupted_it_leaves_a_run_that_loads_and_goes_on(data, tmp_path):
     assert sl.sample(run, 2).shape == (2, 3, 32, 32)
     child = start(data, out)
     assert child.wait(120) == 0
-    whole = start(data, tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.communicate()[1]
+    train(data, tmp_path / "whole", NETWORKS, settings(steps=40, log_every=1), show=False)
     assert same_weights(tmp_path / "whole", out)
 
 
@@ -245,9 +244,44 @@ def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
         ({"rate": float("nan")}, "rate=nan"),
         ({"momentum": (0.9, 1.0)}, "momentum"),
         ({"fraction": 1.0}, "fraction=1.0"),
+        ({"average": 1.0}, "average=1.0"),
         ({"beta": -0.1}, "beta=-0.1"),
     ],
 )
 def test_settings_without_meaning_are_refused(wrong, says):
     with pytest.raises(BadInput, match=says):
         TrainingConfig(**wrong)
+
+
+def test_the_averaged_generator_follows_and_is_the_one_that_is_sampled(data, tmp_path):
+    """After one step the weight is min(decay, 1/10): averaged = 0.1 start + 0.9 trained."""
+    settled = settings(steps=1, average=0.9)
+    start = build_networks(NETWORKS, settled.kept, settled.seed)
+    run = train(data, tmp_path / "run", NETWORKS, settled, show=False)
+    for name, tensor in run.nets["averaged"].named_parameters():
+        begun, trained = (dict(nets.named_parameters())[name] for nets in (start["averaged"], run.nets["generator"]))
+        assert torch.allclose(tensor, 0.1 * begun + 0.9 * trained, atol=1e-6)
+    assert run.generator is run.nets["averaged"]
+    plain = train(data, tmp_path / "plain", NETWORKS, settings(steps=1), show=False)
+    for name, tensor in plain.nets["generator"].named_parameters():  # the average has no say in the training
+        assert torch.equal(tensor, dict(run.nets["generator"].named_parameters())[name])
+
+
+def test_an_averaged_training_resumes_with_the_same_bits(data, tmp_path):
+    train(data, tmp_path / "whole", NETWORKS, settings(average=0.99), show=False)
+    for steps in (5, 12):
+        train(data, tmp_path / "parts", NETWORKS, settings(average=0.99, steps=steps), show=False)
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_training_and_sampling_leave_denormal_numbers_as_they_were(data, tmp_path):
+    tiny = torch.tensor(2.0**-149)
+    run = train(data, tmp_path / "run", NETWORKS, settings(steps=1), show=False)
+    sl.sample(run, 2)
+    assert float(tiny * 1) == 2.0**-149
+    torch.set_flush_denormal(True)
+    try:
+        sl.sample(run, 2)
+        assert float(tiny * 1) == 0
+    finally:
+        torch.set_flush_denormal(False)

@@ -4,11 +4,13 @@ import json
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from spinloom.errors import BadInput
+from spinloom.estimate import estimated_seconds
 from spinloom.networks import NetworkConfig
 from spinloom.pipeline import PipelineConfig
 from spinloom.run import WEIGHTS, read_tensors
@@ -83,6 +85,13 @@ def test_one_trial_has_no_spread():
     (row,) = combined([{"rows": [entry]}])
     assert row["over_trials"]["energy_excess"] == {"mean": -0.1, "std": None, "values": [-0.1]}
     assert "nodal_points" not in row["over_trials"]
+
+
+def test_the_estimate_grows_with_the_work():
+    one, three = estimated_seconds(TINY, 1), estimated_seconds(replace(TINY, samples=2000), 3)
+    assert set(one) >= {"simulate", "train hybrid", "train vae", "train gan", "sample by DDLS"}
+    assert all(seconds > 0 for seconds in one.values())
+    assert three["simulate"] > 3 * one["simulate"]
 
 
 def test_what_does_not_fit_is_refused(finished, tmp_path):

@@ -16,6 +16,7 @@ from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
 from spinloom.magnetisation import check_full
 from spinloom.progress import progress
+from spinloom.random import EXTRA
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.sweep_cuda import Card, anneal_on, card
 from spinloom.sweep_numba import Program
@@ -65,7 +66,7 @@ def anneal(
         sides = (spins.shape[-2], spins.shape[-1])
         if size is not None and as_size(size) != sides:
             raise BadInput(f"size={size}: the start is {sides[0]} × {sides[1]}; leave size out")
-    if sides[0] * sides[1] > 2**31:
+    if sides[0] * sides[1] > EXTRA:
         raise BadInput(f"size={sides}: over 2³¹ sites; the random counter ends there, use fewer")
     many = _count(samples, spins)
     for name, value, end in (("seed", seed, 2**64), ("first", first, 2**64 - many)):

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinloom.allocator import keep_pages
 from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig, PeriodicConv2d
 from spinloom.objectives import Hybrid
+from spinloom.processor import for_networks
 from spinloom.run import build_networks
 from spinloom.train import TrainingConfig, draw_latents, update
 
@@ -24,6 +24,7 @@ PASSES = {"discriminator": ("all",), "encoder": ("all",), "generator": ("input",
 codes, the generator's own needs its parameters too."""
 
 
+@for_networks()
 def bench_train(
     networks: NetworkConfig, config: TrainingConfig, rounds: int = 7, device: str = "cpu"
 ) -> dict[str, Any]:
@@ -38,8 +39,6 @@ def bench_train(
     """
     if rounds < 1:
         raise BadInput(f"rounds={rounds}: need a whole number, at least 1; use e.g. rounds=7")
-    keep_pages()
-    torch.set_flush_denormal(True)
     objective = Hybrid(config.beta, config.gamma)
     nets = build_networks(networks, objective.players, config.seed)
     for net in nets.values():

@@ -1,6 +1,6 @@
 """The command line: picks a command and turns what goes wrong into one line and an exit code.
 
-The commands themselves stand in ``commands.py``, which is imported when one of them is called: help and
+The commands themselves stand in ``commands*.py``, which are imported when one of theirs is called: help and
 mistyped commands need no torch.
 """
 
@@ -33,6 +33,11 @@ COMMANDS = {
     "verify": "Check a data set's checksums; --repair makes damaged shards again.",
     "bench": "Time the package against yardsticks.",
 }
+ROOMS = {
+    **dict.fromkeys(("measure", "run", "reproduce", "trials"), "commands_compare"),
+    **dict.fromkeys(("export", "import"), "commands_exchange"),
+}
+"""Modules of the commands that do not stand in ``commands.py``."""
 
 app = App(
     name="spinloom",
@@ -46,7 +51,7 @@ app = App(
 )
 for name, summary in COMMANDS.items():
     function = f"{name}_" if iskeyword(name) else name
-    app.command(f"spinloom.commands:{function}", name=name, help=summary)
+    app.command(f"spinloom.{ROOMS.get(name, 'commands')}:{function}", name=name, help=summary)
 
 
 app.meta.suppress_keyboard_interrupt = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from spinloom.errors import BadInput, whole
 from spinloom.fields import to_xarray
-from spinloom.files import abandoned, beside, sync_folder, write_json
+from spinloom.files import beside, sync_folder, tidy, write_json
 from spinloom.hamiltonian import Hamiltonian, as_size, as_spins
 from spinloom.octahedral import Codes, decode_picks, encode, length_error
 from spinloom.progress import progress
@@ -360,9 +359,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise BadInput(f"{out}: exists and is not an empty folder; name another, nothing is overwritten")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for file in out.parent.iterdir():  # of calls that were killed
-            if re.fullmatch(rf"\.{re.escape(out.name)}\.[\w-]+\.partial", file.name) and abandoned(file):
-                shutil.rmtree(file, ignore_errors=True)
+        tidy(out)
         partial = beside(out)
         partial.mkdir()
     except OSError as error:

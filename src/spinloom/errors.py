@@ -1,5 +1,7 @@
 """The one exception for bad input: a line that names the thing, the value and the way out."""
 
+import math
+import numbers
 import operator
 from typing import Any
 
@@ -22,3 +24,12 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise BadInput(f"{name}={value}: must be a whole number; use e.g. {name}=10") from None
+
+
+def real(value: Any, most: float = 1e300) -> float:
+    """``value`` as a float, NumPy's scalars included; NaN if it is no real number, not finite, or beyond ±``most``."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    size: Any = value.item() if hasattr(value, "item") else value  # pyright: ignore[reportAttributeAccessIssue]
+    # compared before it is converted: a whole number may be too large for a float
+    return float(size) if -most <= size <= most else math.nan

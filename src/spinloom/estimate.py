@@ -9,24 +9,23 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
-from spinloom.allocator import keep_pages
 from spinloom.anneal import anneal, available_threads
 from spinloom.objectives import OBJECTIVES
 from spinloom.pipeline import PipelineConfig
+from spinloom.processor import for_networks
 from spinloom.run import build_networks
 from spinloom.sample import CHUNK, DDLS, drive, prior_latents
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.train import draw_latents, update
 
 
+@for_networks()
 def estimated_seconds(config: PipelineConfig, trials: int = 1) -> dict[str, float]:
     """Seconds a stage of ``trials`` pipelines on one data set, from a sample of each stage's work.
 
     Left out: measuring, drawing, and what else the machine does meanwhile; expect a tenth more, or twice as much
     on a shared machine.
     """
-    keep_pages()
-    torch.set_flush_denormal(True)
     H, size = config.hamiltonian, (config.size[0], config.size[1])
     anneal(H, 4, 1, schedule=Schedule.constant(1.0, 1))  # compiles
     threads = available_threads()

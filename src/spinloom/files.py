@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from spinloom.errors import BadInput
 ABANDONED_AFTER = 24 * 3600
 """Seconds after which a partial file of another machine, untouched since, counts as left behind."""
 
-_PARTIAL = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.partial")
+_PARTIAL = re.compile(r"\.(?P<of>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.partial")
 
 
 def beside(path: Path) -> Path:
@@ -50,6 +51,17 @@ def abandoned(partial: Path) -> bool:
         return time.time() - partial.stat().st_mtime > ABANDONED_AFTER
     except OSError:
         return False  # gone meanwhile
+
+
+def tidy(path: Path) -> None:
+    """Take away what killed writers of ``path``, a file or a folder, left beside it."""
+    for file in path.parent.iterdir():
+        name = _PARTIAL.fullmatch(file.name)
+        if name and name["of"] == path.name and abandoned(file):
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                _take_away(file)
 
 
 def _alive(process: int) -> bool:

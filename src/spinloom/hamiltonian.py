@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput, whole
+from spinloom.errors import BadInput, real, whole
 from spinloom.micromagnetic import Dmi, Micromagnetic
 from spinloom.typing import PerTexture, SiteMap, Spins
 
 STRONGEST = 1e100
-"""Largest coupling in any unit."""
+"""Largest coupling in any unit, so that sums and squares of energies stay finite."""
 
 
 def as_spins(spins: Any) -> Tensor:
@@ -88,12 +87,12 @@ class Hamiltonian:
 
     def __post_init__(self) -> None:
         for name in ("J", "D", "B", "K"):
-            value: Any = getattr(self, name)
-            # bounded, so that sums and squares of energies stay finite; NaN lies in no range
-            if not (isinstance(value, numbers.Real) and -STRONGEST <= value <= STRONGEST):  # type: ignore[operator]
-                shown = str(value)[:24]
+            given = getattr(self, name)
+            value = real(given, STRONGEST)
+            if math.isnan(value):
+                shown = str(given)[:24]
                 raise BadInput(f"{name}={shown}: the coefficient must be a finite number to 1e100, e.g. {name}=0.3")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, value)
         if self.J <= 0:
             raise BadInput(f"J={self.J}: the exchange must be ferromagnetic; use J > 0, e.g. J=1")
         if self.dmi not in ("interfacial", "bulk"):
@@ -147,7 +146,7 @@ class Hamiltonian:
             BadInput: a number is not finite or not positive.
         """
         for name, value in (("J", J), ("cell", cell), ("thickness", thickness), ("Ms", Ms)):
-            if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+            if not real(value) > 0:
                 raise BadInput(f"{name}={value}: must be a positive, finite number; give {name} in SI units")
         unit = J / self.J
         volume = cell**2 * thickness

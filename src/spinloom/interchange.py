@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ from torch import Tensor
 from spinloom.dataset import Dataset, new_folder, open_dataset, write_dataset
 from spinloom.errors import BadInput
 from spinloom.fields import MOST_PACKED, cell_of, open_netcdf, write_netcdf
-from spinloom.files import beside, sync_folder, write_bytes
+from spinloom.files import beside, sync_folder, tidy, write_bytes
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.magnetisation import LENGTHS, Spread, check_full, cropped, directions, one_layer
 from spinloom.ovf import Mode, checked_cell, checked_magnitude, ovf_bytes, read_ovf
@@ -81,7 +81,7 @@ def export_dataset(
         raise BadInput(f"mode={mode!r}: {format} has no modes; leave it out, or use format ovf")
     if cell is not None and format == "npy":
         raise BadInput(f"cell={cell}: an npy file has no place for it; leave it out")
-    sides = checked_cell(cell or data.info["origin"].get("cell") or DEFAULT_CELL)
+    sides = checked_cell(data.info["origin"].get("cell") or DEFAULT_CELL if cell is None else cell)
     strength = None if magnitude is None else checked_magnitude(magnitude)
     out = Path(out)
     with progress("exporting", len(part), "textures", show) as advance:
@@ -137,12 +137,14 @@ def _new_file(out: Path) -> Iterator[Path]:
     partial = beside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        tidy(out)
         yield partial
         partial.replace(out)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written ({error.strerror}); free the disk or use another name") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     sync_folder(out.parent)
 
 

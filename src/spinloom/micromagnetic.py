@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, real
 
 Dmi = Literal["interfacial", "bulk"]
 
@@ -69,12 +68,13 @@ class Micromagnetic:
     def __post_init__(self) -> None:
         units = {"A": "J/m", "D": "J/m²", "Ms": "A/m", "Ku": "J/m³", "B": "T", "cell": "m", "thickness": "m"}
         for name, unit in units.items():
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not math.isfinite(value):
-                raise BadInput(f"{name}={value}: must be a finite number of {unit}; give {name} in SI units")
+            value = real(getattr(self, name))
+            if math.isnan(value):
+                shown = str(getattr(self, name))[:24]
+                raise BadInput(f"{name}={shown}: must be a finite number of {unit}; give {name} in SI units")
             if value <= 0 and name in ("A", "Ms", "cell", "thickness"):
                 raise BadInput(f"{name}={value}: must be positive; give {name} in {unit}")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, value)
         if self.dmi not in ("interfacial", "bulk"):
             raise BadInput(f"dmi={self.dmi!r}: unknown form; use 'interfacial' or 'bulk'")
 

@@ -168,8 +168,8 @@ def ovf_bytes(
     if representation is None:
         raise BadInput(f"mode={mode!r}: unknown; use 'text', 'bin4' or 'bin8'")
     sides = checked_cell(cell)
-    if len(title) > 400 or not title.isprintable():
-        raise BadInput(f"title={quoted(title)}: must be one line of at most 400 characters; use e.g. title='m'")
+    if len(title) > 400 or not title.isprintable() or "##" in title:  # which begins a comment
+        raise BadInput(f"title={quoted(title)}: must be a line of at most 400 characters without ##; use e.g. 'm'")
     tensor = as_spins(spins).detach().cpu()
     if tensor.ndim not in (3, 4) or not tensor.numel():
         raise BadInput(

@@ -13,7 +13,8 @@ of Random123 ("no statistical flaws with ROUNDS=13 or more"). The keys, made onc
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 PARITY = 0x1BD11BDA
 EXTRA = 1 << 31
-"""Set in the site's word of the counter for a site's second pair of words in a sweep, used by the K term."""
+"""Set in the site's word of the counter for a site's second pair of words in a sweep, used by the K term; so sites
+are at most as many."""
 
 
 Words = tuple[np.ndarray, np.ndarray]

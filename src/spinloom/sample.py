@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.allocator import keep_pages
 from spinloom.errors import BadInput
+from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
 from spinloom.run import Run
@@ -221,9 +221,7 @@ def sample(
     def on_device(z: Tensor) -> Tensor:
         return decode(z.to(device))
 
-    keep_pages()
-    torch.set_flush_denormal(True)
-    with progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
+    with for_networks(), progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
         spins, _ = sample_latents(on_device, score, count, run.networks.latent, settings, seed, advance)
     spins = spins.float().cpu()
     if relax:

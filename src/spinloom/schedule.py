@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, real
+from spinloom.typing import Number, WholeNumber
 
 MOST_SWEEPS = 2**31 - 1
 """A sweep's number is one 32-bit word of the random counter; number 0 makes the random start."""
@@ -26,11 +27,11 @@ class Step:
             ≥ 0; a field that is not finite.
     """
 
-    temperature: float | int | None = None
-    heat_bath: int = 0
-    over_relax: int = 0
-    relax: int = 0
-    field: float | int | None = None
+    temperature: Number | None = None
+    heat_bath: WholeNumber = 0
+    over_relax: WholeNumber = 0
+    relax: WholeNumber = 0
+    field: Number | None = None
 
     def __post_init__(self) -> None:
         for name in ("heat_bath", "over_relax", "relax"):
@@ -43,11 +44,12 @@ class Step:
         elif self.heat_bath or self.over_relax:
             raise BadInput("temperature=None: heat bath and over-relaxation need one; give it or use relax sweeps")
         if self.field is not None:
-            if not _number(self.field) or not math.isfinite(self.field):
+            value = real(self.field)
+            if math.isnan(value):
                 raise BadInput(
                     f"field={str(self.field)[:24]}: must be a finite number, or None for the Hamiltonian's B"
                 )
-            object.__setattr__(self, "field", float(self.field))
+            object.__setattr__(self, "field", value)
 
     @property
     def sweeps(self) -> int:
@@ -77,7 +79,13 @@ class Schedule:
 
     @classmethod
     def geometric(
-        cls, T0: float | int, T1: float | int, steps: int, heat_bath: int = 1, over_relax: int = 4, relax: int = 0
+        cls,
+        T0: Number,
+        T1: Number,
+        steps: WholeNumber,
+        heat_bath: WholeNumber = 1,
+        over_relax: WholeNumber = 4,
+        relax: WholeNumber = 0,
     ) -> Schedule:
         """Temperatures T0·(T1/T0)^(i/(steps−1)), i = 0 … steps−1, each with the same sweeps."""
         T0, T1 = _temperature("T0", T0), _temperature("T1", T1)
@@ -88,12 +96,12 @@ class Schedule:
         return cls(tuple(Step(t, heat_bath, over_relax, relax) for t in temperatures))
 
     @classmethod
-    def constant(cls, T: float | int, sweeps: int, over_relax: int = 0) -> Schedule:
+    def constant(cls, T: Number, sweeps: WholeNumber, over_relax: WholeNumber = 0) -> Schedule:
         """``sweeps`` times one heat-bath sweep and ``over_relax`` over-relaxation sweeps at one temperature."""
         return cls.geometric(T, T, sweeps, 1, over_relax)
 
     @classmethod
-    def relaxation(cls, sweeps: int) -> Schedule:
+    def relaxation(cls, sweeps: WholeNumber) -> Schedule:
         """Zero-temperature alignment alone."""
         return cls((Step(relax=sweeps),))
 
@@ -101,11 +109,11 @@ class Schedule:
         """This schedule followed by another."""
         return Schedule(self.steps + other.steps)
 
-    def then_relax(self, sweeps: int) -> Schedule:
+    def then_relax(self, sweeps: WholeNumber) -> Schedule:
         """This schedule followed by zero-temperature alignment sweeps."""
         return self.then(Schedule.relaxation(sweeps))
 
-    def with_field(self, values: float | int | Iterable[float | int | None] | None) -> Schedule:
+    def with_field(self, values: Number | Iterable[Number | None] | None) -> Schedule:
         """The same sweeps in the field ``values``: one number for all steps, or one a step (a field cooling)."""
         each = list(values) if isinstance(values, Iterable) else [values] * len(self.steps)
         if len(each) != len(self.steps):
@@ -139,21 +147,15 @@ class Schedule:
         return cls(tuple(Step(**step) for step in steps))
 
 
-def _number(value: Any) -> bool:
-    """A number that a float can hold, NumPy's scalars included."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    size: Any = value
-    return real and not abs(size) > 1e300
-
-
 def _whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _temperature(name: str, value: Any) -> float:
-    if not _number(value) or not math.isfinite(value) or value <= 0:
-        raise BadInput(f"{name}={str(value)[:24]}: a temperature is a finite number > 0; for T = 0 use relax sweeps")
-    return float(value)
+def _temperature(name: str, given: Any) -> float:
+    value = real(given)
+    if not value > 0:
+        raise BadInput(f"{name}={str(given)[:24]}: a temperature is a finite number > 0; for T = 0 use relax sweeps")
+    return value
 
 
 DEFAULT_SCHEDULE = Schedule.geometric(1.0, 0.01, steps=200, heat_bath=1, over_relax=4).then_relax(500)

@@ -23,6 +23,7 @@ from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json, write_new_json
 from spinloom.hamiltonian import Hamiltonian, as_size
 from spinloom.octahedral import Codes, encode
+from spinloom.random import EXTRA
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.shards import (
     INFO,
@@ -42,7 +43,6 @@ from spinloom.shards import (
 SITES_AT_ONCE = 2**20
 """Sites annealed between two movements of the progress bar, at the least."""
 
-MOST_SITES = 2**31
 MOST_SHARDS = 10**6
 """Files of a data set; each has its entry in ``dataset.json``."""
 
@@ -75,7 +75,7 @@ class Simulation:
                 raise BadInput(f"{name}={value}: need a whole number from {least} on; use e.g. {name}={least}")
             object.__setattr__(self, name, number)
         sites = self.size[0] * self.size[1]
-        if sites > MOST_SITES:
+        if sites > EXTRA:
             raise BadInput(f"size={self.size[0]} × {self.size[1]}: over 2³¹ sites; the random counter ends there")
         files = -(-self.samples // self.shard_size)
         if files > MOST_SHARDS:

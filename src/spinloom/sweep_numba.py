@@ -557,8 +557,8 @@ class Program:
         J, K = hamiltonian.J, hamiltonian.K / hamiltonian.J
         kinds, counts, numbers = [], [], []
         for step in schedule.steps:
-            T = HOT if step.temperature is None else step.temperature / J
-            B = (hamiltonian.B if step.field is None else step.field) / J
+            T = HOT if step.temperature is None else float(step.temperature) / J
+            B = float(hamiltonian.B if step.field is None else step.field) / J
             kinds += [HEAT_BATH, OVER_RELAX, ALIGN]
             counts += [step.heat_bath, step.over_relax, step.relax]
             numbers += [_parameters(T, hamiltonian.D / J, B, K)] * 3

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from spinloom import run as runs
-from spinloom.allocator import keep_pages
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput, whole
 from spinloom.files import write_text
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES, Draw, Objective
+from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
 
@@ -290,14 +290,13 @@ def _go_on(
     show: bool,
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
-    keep_pages()
-    torch.set_flush_denormal(True)  # saturated players make denormal gradients, which CPUs crawl through
     kept = [m for m in runs.read_metrics(out) if m["step"] <= step]
     write_text(out / runs.METRICS, "".join(json.dumps(m) + "\n" for m in kept))
     seconds = kept[-1]["seconds"] if kept else 0.0
     began = time.monotonic()
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
     with (
+        for_networks(),
         _deferred_interrupt() as caught,
         (out / runs.METRICS).open("a") as log,
         progress(f"training {config.objective}", config.steps, "steps", show) as advance,

@@ -13,6 +13,7 @@ its import hook checks the shapes of every call.
 
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -34,3 +35,8 @@ else:
         Logits = Float[Tensor, " n"]
     except ImportError:
         Spins = SiteMap = PerTexture = Counts = Latents = Logits = Tensor
+
+Number = float | int | np.floating | np.integer
+"""A real number, NumPy's scalars included."""
+
+WholeNumber = int | np.integer

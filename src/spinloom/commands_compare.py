@@ -1,0 +1,221 @@
+"""The commands that end in a table: measures of data sets, the pipeline, repeated trials."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table as Grid
+
+from spinloom import presets
+from spinloom.dataset import Dataset, open_dataset
+from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.options import (
+    AsJson,
+    Count,
+    Dzyaloshinskii,
+    EasyAxis,
+    Exchange,
+    Field,
+    PipelineChanges,
+    Quiet,
+    Walls,
+    Whole,
+    given_hamiltonian,
+    print_json,
+)
+from spinloom.pipeline import run_pipeline
+
+
+def measure(
+    *data: Annotated[Path, Parameter(name="DATA")],
+    reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
+    held_out: Annotated[
+        float, Parameter(help="Share of the reference, from its end, that stands for the data (not trained on).")
+    ] = 0.25,
+    limit: Annotated[Count, Parameter(help="Textures used of each, from the front.")] = 10_000,
+    seed: Annotated[Whole, Parameter(help="Of the coverage's splits.")] = 0,
+    J: Exchange = None,
+    D: Dzyaloshinskii = None,
+    dmi: Walls = None,
+    B: Field = None,
+    K: EasyAxis = None,
+    as_json: AsJson = False,
+) -> None:
+    """Energy, nodal points, charge, M_z and coverage of data sets, as a table.
+
+    --J and --D (and --dmi, --B, --K) give the Hamiltonian of textures that came without one.
+
+    Parameters
+    ----------
+    data
+        Folders of data sets.
+    """
+    from spinloom.coverage import CoverageReference, Space
+    from spinloom.measure import measure as measure_spins
+
+    if not data:
+        raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
+    given = given_hamiltonian(J, D, dmi, B, K)
+    sets = {str(path): open_dataset(path) for path in data}
+    models = {name: _model(name, textures, given) for name, textures in sets.items()}
+    judges = {}
+    if reference is not None:
+        real = open_dataset(reference)
+        model = _model(str(reference), real, given)
+        for name, textures in sets.items():
+            if textures.size != real.size:
+                raise BadInput(f"{name}: lattice {textures.size}, but the reference's is {real.size}; use one of that")
+            if textures.path.resolve() == real.path.resolve():
+                raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
+        front, tail = real.split(1 - held_out)
+        spaces: tuple[Space, ...] = ("features", "spins")
+        judges = {space: CoverageReference(tail[:limit], space, model, seed, second=front[:limit]) for space in spaces}
+    rows = []
+    for name, textures in sets.items():
+        spins = textures[:limit]
+        found = {space: judge(spins).as_dict() for space, judge in judges.items()}
+        table = measure_spins(spins, models[name])
+        rows.append({"name": name, "samples": len(spins), "measures": table.summary(), "coverage": found or None})
+    if as_json:
+        print_json(rows)
+    else:
+        _print_rows(rows)
+    unknown = [name for name, model in models.items() if model is None]
+    if unknown:
+        print(f"no energies of {', '.join(unknown)}: Hamiltonian unknown; give --J and --D", file=sys.stderr)
+
+
+def _model(name: str, textures: Dataset, given: Hamiltonian | None) -> Hamiltonian | None:
+    """The set's own Hamiltonian, or the one that was given for sets without."""
+    own = textures.hamiltonian
+    if own is not None and given is not None and own != given:
+        raise BadInput(f"{name}: has a Hamiltonian of its own, {own}; leave --J and --D out, or measure it apart")
+    return own or given
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table of `measure` and `run` on a terminal of 80 columns; report.html and JSON have the rest."""
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    grid.add_column("", overflow="fold", max_width=30)
+    for head in ("n", "ε", "M_z std", "nodal", "coverage"):
+        grid.add_column(head, justify="right", no_wrap=True)
+    marked = False
+    for row in rows:
+        found = row["measures"]
+        energy = found.get("energy_excess")
+        coverage = (row["coverage"] or {}).get("features")
+        cover = "" if coverage is None else f"{coverage['coverage']:.3f}"
+        if coverage is not None and (not coverage["informative"] or coverage["broad"]):
+            cover, marked = f"{cover}†", True
+        grid.add_row(
+            row["name"],
+            str(row["samples"]),
+            f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H",
+            f"{found['mz']['std']:.4f}",
+            f"{found['nodal_points']['mean']:.3f}",
+            cover,
+        )
+    console = Console()
+    console.print(grid)
+    if any(row["coverage"] for row in rows):
+        control = next(row["coverage"]["features"] for row in rows if row["coverage"])
+        console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
+    if marked:
+        console.print("† no claim: samples off the data inflate it, or a control comes near data against data")
+
+
+def run(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.PIPELINES)}.")] = "quick",
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline: anneal, train VAE, GAN and hybrid, sample, measure, draw; the same command resumes.
+
+    Parameters
+    ----------
+    out
+        Folder for data, runs, samples, pictures, results.json and report.html.
+    """
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    notes = presets.NOTES.get(preset, ())
+    results = run_pipeline(out, config, preset, notes, not (quiet or as_json), say)
+    if as_json:
+        print_json(results)
+    else:
+        _print_rows(results["rows"])
+        print(f"pictures and the whole table: {out / 'report.html'}")
+
+
+def trials(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.PIPELINES)}.")] = "quick",
+    trials: Annotated[Count, Parameter(help="Independent trainings of each objective.")] = 5,
+    only: Annotated[Whole | None, Parameter(help="This trial alone, from 0: several machines take one each.")] = None,
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Independent trainings of VAE, GAN and hybrid on one data set; means, spreads and Fig. 2e; resumes.
+
+    Trial t has seed + t for networks, training and samples; the data are the same.
+
+    Parameters
+    ----------
+    out
+        Folder for data, a pipeline a trial, results.json and report.html.
+    """
+    from spinloom.trials import print_trials, run_trials
+
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    notes = presets.NOTES.get(preset, ())
+    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say)
+    if as_json:
+        print_json(results)
+    elif results is None:
+        print(f"{out}: trial {only} is done; the call that finds all {trials} makes the table")
+    else:
+        print_trials(results)
+        print(f"the table and Fig. 2e: {out / 'report.html'}")
+
+
+def reproduce(
+    out: Path,
+    /,
+    *,
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRIALS)}.")] = "quick",
+    changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The paper's comparison in one command: data set, the preset's number of trials, tables, Fig. 2e; resumes.
+
+    Says first how long it will take here.
+
+    Parameters
+    ----------
+    out
+        Folder for data, a pipeline a trial, results.json and report.html.
+    """
+    from spinloom.estimate import estimated_seconds
+
+    count = presets.pick(presets.TRIALS, preset)
+    config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    if not (quiet or as_json):
+        stages = estimated_seconds(config, count)
+        for stage, seconds in stages.items():
+            print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
+        print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
+    trials(out, preset=preset, trials=count, changes=changes, quiet=quiet, as_json=as_json)
