@@ -137,6 +137,7 @@ def test_default_schedule_makes_the_papers_textures():
         ({"size": (8, 9)}, "size=9"),
         ({"size": (2**16, 2**16)}, "size=(65536, 65536)"),
         ({"size": 8, "samples": 0}, "samples=0"),
+        ({"size": 8, "samples": 10**14}, "samples=100000000000000: "),
         ({"size": 8, "seed": -1}, "seed=-1"),
         ({"size": 8, "seed": 2**64}, "seed="),
         ({"size": 8, "first": -1}, "first=-1"),

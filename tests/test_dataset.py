@@ -507,6 +507,7 @@ def test_folders_that_are_something_else(tmp_path):
         {"size": (7, 8)},
         {"shard": (2, 2)},
         {"shard": (0, 0)},
+        {"device": torch.device("meta")},
         {"threads": 0},
         {"device": "abacus"},
     ],
@@ -603,6 +604,7 @@ def test_split(finished):
         (lambda out: edit(out, hamiltonian={"J": -1}), "damaged"),
         (lambda out: edit(out, hamiltonian={"G": 1}), "damaged"),
         (lambda out: edit(out, origin=None), "damaged"),
+        (lambda out: edit(out, hamiltonian=None), "damaged"),
     ],
 )
 def test_what_cannot_be_opened(copied, spoil, named):

@@ -85,6 +85,7 @@ def test_values_are_frozen_and_hashable():
         (lambda: Schedule.geometric(0, 1, steps=3), "T0=0"),
         (lambda: Schedule.geometric(1, math.nan, steps=3), "T1=nan"),
         (lambda: Schedule.geometric(1, 1, steps=0), "steps=0"),
+        (lambda: Schedule.constant(1, 10**12), "steps=1000000000000"),
         (lambda: Schedule.relaxation(0), "0 sweeps"),
         (lambda: Schedule.from_dict([]), "steps"),
         (lambda: Schedule.from_dict({"steps": []}), "0 sweeps"),

@@ -79,7 +79,11 @@ def anneal(
     if gpu is not None:
         with progress("annealing", many, "textures", show) as advance:
             return anneal_on(gpu, program, sides, many, int(seed), int(first), spins, advance)
-    out = torch.empty(many, 3, *sides)
+    try:
+        out = torch.empty(many, 3, *sides)
+    except RuntimeError as error:  # torch's word for a refused allocation
+        need = f"{many * 12 * sides[0] * sides[1] / 2**30:.3g} GiB"
+        raise BadInput(f"samples={many}: {need} of textures do not fit into memory; use simulate, or fewer") from error
     result = out.numpy()
     starts = None if spins is None else spins.cpu().numpy()
 

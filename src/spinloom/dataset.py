@@ -231,7 +231,7 @@ def simulate(
     threads: int | None = None,
     show: bool = True,
     shard: None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Dataset: ...
 
 
@@ -248,7 +248,7 @@ def simulate(
     show: bool = True,
     *,
     shard: tuple[int, int],
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Dataset | None: ...
 
 
@@ -263,7 +263,7 @@ def simulate(
     threads: int | None = None,
     show: bool = True,
     shard: tuple[int, int] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Dataset | None:
     """Anneal a data set into the folder ``out``, or go on with one that was interrupted.
 
@@ -280,8 +280,8 @@ def simulate(
             says what differs); a full disk (the finished shards stay, the same call goes on from them).
     """
     out = Path(out)
-    simulation = Simulation(H, as_size(size), samples, seed, schedule, shard_size, device)
-    place, step = (0, 1) if shard is None else shard
+    simulation = Simulation(H, as_size(size), samples, seed, schedule, shard_size, str(device))
+    place, step = (0, 1) if shard is None else _place(shard)
     if not 0 <= place < step:
         raise BadInput(f"shard=({place}, {step}): need 0 ≤ i < n, jobs count from 0; use e.g. shard=(0, 4)")
     with begun(out, simulation) as first:
@@ -292,6 +292,12 @@ def simulate(
             random.shuffle(missing)
         _make(out, simulation, missing, threads, show)
     return open_dataset(out) if finish(out, simulation) else None
+
+
+def _place(shard: Any) -> tuple[int, int]:
+    if not isinstance(shard, (tuple, list)) or len(shard) != 2:
+        raise BadInput(f"shard={shard!r}: need (i, n), the i-th of n jobs; use e.g. shard=(0, 4)")
+    return whole("shard", shard[0]), whole("shard", shard[1])
 
 
 def _make(out: Path, simulation: Simulation, missing: list[int], threads: int | None, show: bool) -> None:

@@ -145,7 +145,8 @@ def write_ovf(
 
     ``mode`` "bin4" keeps float32, "bin8" and "text" float64 bit for bit. ``cell`` is the size (x, y, z) of a cell
     in m. ``magnitude``, in A/m, multiplies the vectors; without it they are written as they are, without a unit,
-    as mumax³ does its m.
+    as mumax³ does its m. A file that is there is replaced; textures (n, 3, H, W) would become n layers of one
+    film: write them one by one, or with :func:`~spinloom.export_dataset`.
 
     Raises:
         BadInput: another shape, a number that is not finite (in 4 bytes), a cell that is not positive, an

@@ -100,7 +100,7 @@ class Worker:
             alarm.cancel()
         if not line:
             said = (self.folder / "errors.txt").read_text(errors="replace").strip().splitlines()
-            raise RuntimeError(f"ended with code {self._process.wait()}: {said[-1] if said else 'no message'}")
+            raise RuntimeError(f"ended with code {self._process.wait(LIMIT)}: {said[-1] if said else 'no message'}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])

@@ -46,7 +46,7 @@ TRAININGS: dict[str, Recipe] = {
 }
 
 PIPELINES: dict[str, PipelineConfig] = {
-    # hybrid: prior ε −0.130 ± 0.010 (data −0.164), 2.9 nodal points; DDLS −0.150, 0.85; DDLS + relax −0.162, none
+    # hybrid: prior ε −0.131 ± 0.010 (data −0.164), 2.8 nodal points; DDLS −0.150, 0.79; DDLS + relax −0.162, none
     "quick": PipelineConfig(
         D=0.6,
         size=(32, 32),
@@ -78,7 +78,7 @@ TRIALS: dict[str, int] = {"quick": 5, "half": 3, "paper": 5}
 NOTES: dict[str, tuple[str, ...]] = {
     "quick": (
         "γ = 0.1 in the hybrid's generator loss, a hundred times the paper's: in 600 steps at this size the paper's "
-        "0.001 ends a little higher in energy (prior ε −0.127 against −0.130), and DDLS then leaves 2.4 nodal points "
+        "0.001 ends a little higher in energy (prior ε −0.127 against −0.131), and DDLS then leaves 2.5 nodal points "
         "a texture instead of 0.8.",
     ),
 }

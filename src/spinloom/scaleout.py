@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 import os
 import secrets
 import signal
@@ -20,6 +21,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from spinloom import version
 from spinloom.anneal import available_threads
@@ -60,7 +63,7 @@ def simulate_on(
     shard_size: int = 500,
     threads: int | None = None,
     show: bool = True,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     say: Callable[[str], Any] = lambda line: None,
 ) -> Dataset:
     """:func:`spinloom.simulate` on a Dask cluster: the same bytes, and as safe to interrupt and to call again.
@@ -79,7 +82,8 @@ def simulate_on(
             again and again (what is finished stays, the same call goes on from there).
     """
     out = Path(out).absolute()  # the workers' current folder is another
-    simulation = Simulation(H, as_size(size), samples, seed, schedule, shard_size, device)
+    simulation = Simulation(H, as_size(size), samples, seed, schedule, shard_size, str(device))
+    cluster = int(cluster) if isinstance(cluster, numbers.Integral) and not isinstance(cluster, bool) else cluster
     if isinstance(cluster, int):
         _check_local(cluster, simulation)
     if (out / INFO).exists():

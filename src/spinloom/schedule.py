@@ -15,6 +15,10 @@ MOST_SWEEPS = 2**31 - 1
 """A sweep's number is one 32-bit word of the random counter; number 0 makes the random start."""
 
 
+MOST_STEPS = 10**6
+"""Of a schedule made by one call: each is an object of its own."""
+
+
 @dataclass(frozen=True)
 class Step:
     """Sweeps of heat bath, then of over-relaxation, at one temperature, then zero-temperature alignment.
@@ -89,8 +93,11 @@ class Schedule:
     ) -> Schedule:
         """Temperatures T0·(T1/T0)^(i/(steps−1)), i = 0 … steps−1, each with the same sweeps."""
         T0, T1 = _temperature("T0", T0), _temperature("T1", T1)
-        if not _whole(steps) or steps < 1:
-            raise BadInput(f"steps={steps}: need a whole number of temperatures, at least 1; use e.g. steps=200")
+        if not _whole(steps) or not 1 <= steps <= MOST_STEPS:
+            raise BadInput(
+                f"steps={steps}: need a whole number of temperatures, 1 to {MOST_STEPS}; use e.g. steps=200, and more "
+                "sweeps a step"
+            )
         over = max(steps - 1, 1)
         temperatures = (T0 * (T1 / T0) ** (i / over) for i in range(steps))
         return cls(tuple(Step(t, heat_bath, over_relax, relax) for t in temperatures))

@@ -176,6 +176,7 @@ def read_info(path: Path | str) -> dict[str, Any]:
             and isinstance(info["origin"], dict)
             and isinstance(info["statistics"], dict)
             and {"seed", "schedule", "version"} <= info.keys()
+            and (info["schedule"] is None or info["hamiltonian"] is not None)
         )
         if info["hamiltonian"] is not None:
             Hamiltonian(**info["hamiltonian"])

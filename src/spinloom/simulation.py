@@ -64,6 +64,10 @@ class Simulation:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hamiltonian, Hamiltonian):
+            raise BadInput(f"H={self.hamiltonian!r}: need a Hamiltonian, e.g. Hamiltonian(J=1, D=0.3)")
+        if not isinstance(self.schedule, Schedule):
+            raise BadInput(f"schedule={self.schedule!r}: need a Schedule, e.g. Schedule.geometric(1, 0.01, steps=200)")
         object.__setattr__(self, "size", as_size(self.size))
         for name, least in (("samples", 1), ("shard_size", 1), ("seed", 0)):
             value = getattr(self, name)

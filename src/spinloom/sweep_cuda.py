@@ -154,7 +154,7 @@ def _nvrtc() -> Any:
     try:
         nvrtc = import_module("cuda.bindings.nvrtc")
         _check(nvrtc.nvrtcVersion())
-    except (ImportError, RuntimeError, OSError) as error:
+    except (ImportError, RuntimeError, OSError, BadInput) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"device='cuda': no run-time compiler ({why}); pip install 'spinloom[cuda]' or {WAYS_OUT}"
@@ -167,10 +167,10 @@ def _driver() -> Any:
 
 
 def _check(result: tuple[Any, ...]) -> Any:
-    """The values a CUDA function returned after its error code."""
+    """The values a CUDA function returned after its error code; what went wrong on the GPU is one line too."""
     code, *values = result
     if int(code):
-        raise RuntimeError(f"CUDA: {code.name}")
+        raise BadInput(f"device='cuda': the GPU or its compiler failed ({code.name}); try again, or {WAYS_OUT}")
     return values[0] if values else None
 
 
