@@ -16,6 +16,7 @@ from spinloom.objectives import (
     Hybrid,
     fake_loss,
     kl_divergence,
+    r1_penalty,
     real_loss,
     reconstruction_error,
     separate_gradients,
@@ -40,9 +41,21 @@ def log_sigmoid(x):
     return torch.log(torch.sigmoid(x))
 
 
-def own_loss(name, player, nets, spins, draw):
+def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0):
     """Eqs. (1)–(3) written out again for one player, from networks called anew."""
     beta, gamma = 0.03, 0.2
+
+    def judge(*shown):
+        x = torch.cat(shown)
+        generator = torch.Generator().manual_seed(draw.seed)
+        return nets["discriminator"](x + instance_noise * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+
+    def roughness():
+        x = spins.clone().requires_grad_()
+        logits = nets["discriminator"](x)
+        each = [torch.autograd.grad(logits[i], x, create_graph=True)[0][i] for i in range(len(x))]
+        return r1 / 2 * torch.stack([(slope**2).sum() for slope in each]).mean()
+
     if name != "gan":
         mu, logvar = nets["encoder"](spins)
         z = mu + torch.exp(logvar / 2) * draw.noise
@@ -60,18 +73,20 @@ def own_loss(name, player, nets, spins, draw):
         if name == "vae" or player == "encoder":
             return vae
     if name == "gan":
-        judged = nets["discriminator"](torch.cat((spins, fake)))
+        judged = judge(spins, fake)
         real, p = judged[:BATCH], judged[BATCH:]
         if player == "discriminator":
-            return -log_sigmoid(real).mean() - log_sigmoid(-p).mean()
+            return -log_sigmoid(real).mean() - log_sigmoid(-p).mean() + (roughness() if r1 else 0)
         return -log_sigmoid(p).mean()
-    judged = nets["discriminator"](torch.cat((spins, x, fake)))
+    judged = judge(spins, x, fake)
     real, r, p = judged[:BATCH], judged[BATCH : 2 * BATCH], judged[2 * BATCH :]
     if player == "discriminator":
-        return -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
+        loss = -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
+        return loss + (roughness() if r1 else 0)
     return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean())
 
 
+@pytest.mark.parametrize("more", [{}, {"r1": 0.7}, {"instance_noise": 0.3}], ids=["paper", "r1", "noise"])
 @pytest.mark.parametrize(
     ("name", "kind", "player"),
     [
@@ -84,8 +99,8 @@ def own_loss(name, player, nets, spins, draw):
         ("hybrid", Hybrid, "generator"),
     ],
 )
-def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player):
-    objective = kind(beta=0.03, gamma=0.2)
+def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player, more):
+    objective = kind(beta=0.03, gamma=0.2, **more)
     nets, spins, draw = scene(objective)
     state = {p: {k: v.clone() for k, v in net.state_dict().items()} for p, net in nets.items()}
 
@@ -103,11 +118,33 @@ def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player
 
     for p, net in nets.items():  # the same state, batch and spectral norm's vectors included
         net.load_state_dict(state[p])
-    loss = own_loss(name, player, nets, spins, draw)
+    loss = own_loss(name, player, nets, spins, draw, **more)
     expected = torch.autograd.grad(loss, list(nets[player].parameters()))
+    if more:  # both ways of this package too
+        for p, net in nets.items():
+            net.load_state_dict(state[p])
+        slow = separate_gradients(nets, objective.players, objective.losses(nets, spins, draw))
+        for one, other in zip(slow[player], expected, strict=True):
+            assert torch.allclose(one, other, atol=1e-9)
     assert any(g.abs().max() > 1e-4 for g in expected)
     for got, want in zip(applied[player], expected, strict=True):
         assert (got - want).abs().max() <= 1e-6 * max(1.0, float(want.abs().max()))
+
+
+def test_r1_of_a_linear_discriminator_is_its_weights_square():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(-1, 1, 3 * 32 * 32, dtype=torch.float64).reshape(3, 32, 32))
+
+        def forward(self, spins):
+            return (self.weight * spins).sum((1, 2, 3))
+
+    judge = Linear()
+    penalty = r1_penalty(judge, scene(GAN())[1])
+    assert float(penalty.detach()) == pytest.approx(float(judge.weight.square().sum()), rel=1e-12)
+    (slope,) = torch.autograd.grad(penalty, [judge.weight])
+    assert torch.allclose(slope, 2 * judge.weight.detach())
 
 
 def test_the_encoder_does_not_feel_the_discriminator():

@@ -350,7 +350,7 @@ def test_a_launch_the_driver_refuses_is_an_error(gpu):
     kernel = sweep_cuda._kernels(layout, mine)["resident"]
     wrong = Layout(8, 36, layout.rows, 2 * layout.threads, False, True)
     nothing = torch.zeros(1, 3, 8, 36)
-    with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_VALUE"):
+    with pytest.raises(BadInput, match="CUDA_ERROR_INVALID_VALUE"):
         sweep_cuda._launch(kernel, (1, 1), wrong, 0, nothing, nothing, nothing, nothing, 0, 0, 0)
 
 

@@ -50,14 +50,14 @@ def bench_train(
     generator = torch.Generator().manual_seed(config.seed)
     spins = F.normalize(torch.randn(config.batch, 3, *networks.size, generator=generator), dim=1).to(device)
     latents = draw_latents(config.seed, 0, config.batch, networks.latent)
-    latents = type(latents)(*(code.to(device) for code in latents))
+    latents = latents.to(device)
     with recorded(nets) as calls:
         objective.losses(nets, spins, latents)
     parts: dict[str, Callable[[], Any]] = {
         "step": lambda: update(nets, optimisers, objective, spins, latents),
         "convolutions": bare(calls, PASSES),
     }
-    both = torch.cat(latents)
+    both = torch.cat((latents.prior, latents.noise))
     shown = torch.cat((spins, spins.roll(1, 0), spins.roll(2, 0)))
     parts |= {
         "encoder": lambda: _there_and_back(nets["encoder"], spins),

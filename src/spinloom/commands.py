@@ -32,6 +32,7 @@ from spinloom.sample import DDLS
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.shards import read_info
+from spinloom.torchrun import speaks
 from spinloom.train import train as train_run
 
 
@@ -141,6 +142,8 @@ def train(
     shapes = presets.overridden(recipe.networks, networks)
     textures = open_dataset(data)
     run = train_run(textures, out, replace(shapes, size=textures.size), training, not (quiet or as_json), device)
+    if not speaks():
+        return
     if as_json:
         print_json({"path": str(run.path), "step": run.step, "objective": run.objective})
     else:

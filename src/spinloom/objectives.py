@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,25 @@ Gradients = dict[str, tuple[Tensor, ...]]
 
 
 class Draw(NamedTuple):
-    """The random numbers of one step, both standard normal of shape (n, latent)."""
+    """The random numbers of one step; the codes are standard normal of shape (n, latent)."""
 
     prior: Tensor
     """z_p, the codes of the prior samples."""
     noise: Tensor
     """What the encoder's z = mu + exp(logvar/2)·noise is made with."""
+    seed: int = 0
+    """Of the discriminator's instance noise."""
+    share: tuple[int, int] = (0, 1)
+    """Which part of the step's whole batch this is, of how many."""
+
+    def part(self, number: int, parts: int) -> Draw:
+        """What falls to one of several processes."""
+        prior, noise = (codes.chunk(parts)[number] for codes in (self.prior, self.noise))
+        return Draw(prior, noise, self.seed, (number, parts))
+
+    def to(self, device: str | torch.device) -> Draw:
+        """The same numbers on a device."""
+        return self._replace(prior=self.prior.to(device), noise=self.noise.to(device))
 
 
 def reconstruction_error(spins: Spins, reconstructed: Spins) -> Tensor:
@@ -53,6 +66,13 @@ def real_loss(logits: Logits) -> Tensor:
 def fake_loss(logits: Logits) -> Tensor:
     """−E[log(1 − D(x))], as softplus(logit)."""
     return F.softplus(logits).mean()
+
+
+def r1_penalty(discriminator: nn.Module, spins: Spins) -> Tensor:
+    """E[‖∂(logit)/∂x‖²] over real textures, to be differentiated once more (Mescheder, Geiger & Nowozin 2018)."""
+    shown = spins.detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(discriminator(shown).sum(), shown, create_graph=True)
+    return slopes.square().sum((1, 2, 3)).mean()
 
 
 def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
@@ -105,13 +125,18 @@ class Objective(abc.ABC):
     Attributes:
         beta: weight of the KL divergence, Eq. (1).
         gamma: weight of the adversarial term in the hybrid's generator, Eq. (3).
+        r1: twice the weight of :func:`r1_penalty` in the discriminator's loss; 0 (the paper) leaves it out.
+        instance_noise: standard deviation of the Gaussian noise added to every vector that the discriminator sees
+            in training; 0 (the paper) adds none (Sønderby et al. 2017).
     """
 
-    beta: float = 0.001
-    gamma: float = 0.001
+    beta: float | int = 0.001
+    gamma: float | int = 0.001
+    r1: float | int = 0.0
+    instance_noise: float | int = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "gamma"):
+        for name in ("beta", "gamma", "r1", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a loss weight is finite and not negative, e.g. 0.001")
 
@@ -131,6 +156,31 @@ class Objective(abc.ABC):
         """∂(a player's own loss)/∂(that player's parameters) for every player; and what is worth recording."""
         losses = self.losses(nets, spins, latents)
         return separate_gradients(nets, self.players, losses), {name: v.detach() for name, v in losses.items()}
+
+    def _logits(self, nets: Networks, spins: Tensor, fakes: Tensor, draw: Draw) -> Tensor:
+        """Of the real textures, then of the fakes."""
+        shown = torch.cat((spins, fakes))
+        if self.instance_noise:
+            generator = torch.Generator(shown.device).manual_seed(draw.seed)
+            number, parts = draw.share
+            n = len(spins)
+            whole = (len(shown) // n, parts, n, *shown.shape[1:])  # as all processes together would draw it
+            blur = torch.randn(whole, generator=generator, dtype=shown.dtype, device=shown.device)[:, number]
+            shown = shown + self.instance_noise * blur.flatten(0, 1)
+        return nets["discriminator"](shown)
+
+    def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
+        return 0.5 * self.r1 * r1_penalty(nets["discriminator"], spins)
+
+    def _penalised(self, nets: Networks, spins: Spins, own: tuple[Tensor, ...], loss: Tensor) -> Any:
+        """The discriminator's gradient and loss with R1's, which no factor a texture brings about."""
+        if not self.r1:
+            return own, loss
+        penalty = self._penalty(nets, spins)
+        parameters = list(nets["discriminator"].parameters())
+        more = torch.autograd.grad(penalty, parameters, allow_unused=True)  # the last bias has no say in it
+        total = tuple(one if two is None else one + two for one, two in zip(own, more, strict=True))
+        return total, loss + penalty
 
 
 @dataclass(frozen=True)
@@ -159,14 +209,16 @@ class GAN(Objective):
 
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes = nets["generator"](latents.prior)
-        return self._judged(nets["discriminator"](torch.cat((spins, fakes))), len(spins))
+        judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
+        return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)} if self.r1 else judged
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
         fakes = nets["generator"](latents.prior)
         leaf = fakes.detach().requires_grad_()
-        logits = nets["discriminator"](torch.cat((spins, leaf)))
+        logits = self._logits(nets, spins, leaf, latents)
         losses = self._judged(logits, len(spins))
         own, pull = one_pass(nets["discriminator"], logits, leaf, losses["discriminator"], losses["generator"])
+        own, losses["discriminator"] = self._penalised(nets, spins, own, losses["discriminator"])
         generator = torch.autograd.grad(fakes, list(nets["generator"].parameters()), pull)
         return {"discriminator": own, "generator": generator}, {name: v.detach() for name, v in losses.items()}
 
@@ -194,18 +246,21 @@ class Hybrid(Objective):
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes, record = self._made(nets, spins, latents)
         vae = record.pop("vae")
-        judged = self._judged(nets["discriminator"](torch.cat((spins, fakes))), len(spins))
+        judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         adversarial = judged.pop("adversarial")
+        if self.r1:
+            judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
         return {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
         fakes, record = self._made(nets, spins, latents)
         vae = record.pop("vae")
         leaf = fakes.detach().requires_grad_()
-        logits = nets["discriminator"](torch.cat((spins, leaf)))
+        logits = self._logits(nets, spins, leaf, latents)
         judged = self._judged(logits, len(spins))
         adversarial = judged.pop("adversarial")
         own, pull = one_pass(nets["discriminator"], logits, leaf, judged["discriminator"], self.gamma * adversarial)
+        own, judged["discriminator"] = self._penalised(nets, spins, own, judged["discriminator"])
         encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
         parameters = list(nets["generator"].parameters())
         generator = torch.autograd.grad([vae, fakes], parameters, [torch.ones_like(vae), pull])

@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from spinloom.objectives import OBJECTIVES, Draw, Objective
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
+from spinloom.torchrun import Crew, joined, synced
+
+ALONE = Crew()
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class TrainingConfig:
         momentum: Adam's (β₁, β₂).
         beta: weight of the KL divergence, Eq. (1).
         gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
+        r1: weight of the R1 gradient penalty on the discriminator; 0 (the paper) has none.
+        instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
+        discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
         average: decay a step of the running average of the generator's parameters, which then is the generator
             that is sampled; 0 (the paper) keeps none.
@@ -58,6 +64,9 @@ class TrainingConfig:
     momentum: tuple[float, float] = (0.0, 0.9)
     beta: float = 0.001
     gamma: float = 0.001
+    r1: float | int = 0.0
+    instance_noise: float | int = 0.0
+    discriminator_rate: float | int = 1.0
     fraction: float = 0.75
     average: float | int = 0.0
     augment: bool = False
@@ -80,6 +89,10 @@ class TrainingConfig:
             raise BadInput(f"training.batch={self.batch}: batch normalisation needs at least 2; use e.g. 50")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise BadInput(f"training.rate={self.rate}: the learning rate is finite and positive, e.g. 2e-4")
+        if not (math.isfinite(self.discriminator_rate) and self.discriminator_rate > 0):
+            raise BadInput(
+                f"training.discriminator_rate={self.discriminator_rate}: a factor that is finite and positive, e.g. 1"
+            )
         if len(self.momentum) != 2 or not all(0 <= value < 1 for value in self.momentum):
             raise BadInput(f"training.momentum={self.momentum}: Adam's β₁ and β₂ lie in [0, 1), e.g. 0.0 0.9")
         if not 0 < self.fraction < 1:
@@ -92,7 +105,12 @@ class TrainingConfig:
 
     def losses(self) -> Objective:
         """The objective with its weights."""
-        return OBJECTIVES[self.objective](beta=self.beta, gamma=self.gamma)
+        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise")}
+        return OBJECTIVES[self.objective](**weights)
+
+    def rate_of(self, player: str) -> float:
+        """The learning rate of a player."""
+        return self.rate * (self.discriminator_rate if player == "discriminator" else 1)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -107,8 +125,9 @@ class TrainingConfig:
 def draw_latents(seed: int, step: int, batch: int, latent: int) -> Draw:
     """The latent codes of a step, a function of (seed, step) alone: a resumed run draws what it would have."""
     low, high = threefry2x32((seed & 0xFFFFFFFF, seed >> 32), (step, 0x7A5A))
-    generator = torch.Generator().manual_seed(int(low[0]) << 31 | int(high[0]) >> 1)
-    return Draw(*torch.randn(2, batch, latent, generator=generator))
+    number = int(low[0]) << 31 | int(high[0]) >> 1
+    prior, noise = torch.randn(2, batch, latent, generator=torch.Generator().manual_seed(number))
+    return Draw(prior, noise, number ^ 0x5A)  # which seeds other numbers
 
 
 def update(
@@ -117,13 +136,17 @@ def update(
     objective: Objective,
     spins: Tensor,
     latents: Draw,
+    crew: Crew = ALONE,
 ) -> dict[str, Tensor]:
     """One step: all losses from one state of the networks, then every player moves.
+
+    ``spins`` and ``latents`` are this process's share of the batch; what comes of them is averaged over ``crew``.
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; no parameter has moved.
     """
     found, losses = objective.gradients(nets, spins, latents)
+    crew.average([gradient for grads in found.values() for gradient in grads] + list(losses.values()))
     for player, grads in found.items():
         if not math.isfinite(nn.utils.get_total_norm(grads) + losses[player]):
             raise FloatingPointError(f"the {player}'s loss is {float(losses[player])}, its gradient not finite")
@@ -197,11 +220,13 @@ def train(
     """Train one objective on a data set into a run folder; the same call again resumes or just loads it.
 
     Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
-    same bits as one that was not, on the same device and thread count.
+    same bits as one that was not, on the same device and thread count. Processes that ``torchrun`` started share
+    every batch; one of them writes.
 
     Raises:
         BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, it
-            has no Hamiltonian to augment by, the folder holds something else or a run with other settings.
+            has no Hamiltonian to augment by, the folder holds something else or a run with other settings, the
+            disk is full (the last checkpoint is kept and named), or the batch cannot be shared evenly.
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is kept and named.
         KeyboardInterrupt: after Ctrl-C, once the step in hand is in the checkpoint.
     """
@@ -222,6 +247,24 @@ def train(
             f"training.augment=True: {data.path} has no Hamiltonian to take symmetries from; use training.augment=False"
         )
     _check_device(device)
+    with joined(device) as (crew, own):
+        if config.batch % crew.world:
+            raise BadInput(
+                f"training.batch={config.batch}: {crew.world} processes cannot share it evenly; use a multiple of that"
+            )
+        return _train(data, held_in, out, networks, config, crew, own, show and crew.leads)
+
+
+def _train(
+    data: Dataset,
+    held_in: Dataset,
+    out: Path,
+    networks: NetworkConfig,
+    config: TrainingConfig,
+    crew: Crew,
+    device: str,
+    show: bool,
+) -> runs.Run:
     asked = _resolved(data, networks, config)
     tensors: dict[str, Tensor] = {}
     step = 0
@@ -232,26 +275,33 @@ def train(
         if step > config.steps:
             raise BadInput(f"training.steps={config.steps}: {out} already has {step}; ask for at least as many")
         if tensors and step == config.steps:
-            _finish_weights(out, networks, config, tensors, step)
+            if crew.leads:
+                _finish_weights(out, networks, config, tensors, step)
+            crew.meet()
             return runs.load(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
     objective = config.losses()
     nets = runs.build_networks(networks, config.kept, config.seed)
     for net in nets.values():
-        net.to(device).train()
+        synced(net, crew).to(device).train()
     optimisers = {
-        player: torch.optim.Adam(net.parameters(), lr=config.rate, betas=config.momentum, fused=True)
+        player: torch.optim.Adam(net.parameters(), lr=config.rate_of(player), betas=config.momentum, fused=True)
         for player, net in nets.items()
         if player in objective.players
     }
     if tensors:
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
         runs.restore_optimisers(optimisers, tensors)
-    out.mkdir(parents=True, exist_ok=True)
-    with runs.locked(out):
-        runs.write_config(out, asked)
-        _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, device, show)
+    crew.meet()  # all have read what is there before anything is written
+    if not crew.leads:
+        _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, crew, device, show)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        with runs.locked(out):
+            runs.write_config(out, asked)
+            _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, crew, device, show)
+    crew.meet()
     return runs.load(out)
 
 
@@ -286,44 +336,83 @@ def _go_on(
     config: TrainingConfig,
     latent: int,
     step: int,
+    crew: Crew,
     device: str,
     show: bool,
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
-    kept = [m for m in runs.read_metrics(out) if m["step"] <= step]
-    write_text(out / runs.METRICS, "".join(json.dumps(m) + "\n" for m in kept))
-    seconds = kept[-1]["seconds"] if kept else 0.0
-    began = time.monotonic()
+    metrics = _Metrics(out, step) if crew.leads else None
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
+    saved = step
     with (
         for_networks(),
         _deferred_interrupt() as caught,
-        (out / runs.METRICS).open("a") as log,
+        metrics or nullcontext(),
         progress(f"training {config.objective}", config.steps, "steps", show) as advance,
     ):
         advance(step)
-        saved = step
-        while step < config.steps and not caught:
-            spins = next(batches).to(device)
-            draw = draw_latents(config.seed, step, config.batch, latent)
+        while step < config.steps and not crew.any(bool(caught), device):
+            spins = crew.share(next(batches)).to(device)
+            draw = draw_latents(config.seed, step, config.batch, latent).part(crew.rank, crew.world).to(device)
             try:
-                losses = update(nets, optimisers, objective, spins, Draw(*(code.to(device) for code in draw)))
+                losses = update(nets, optimisers, objective, spins, draw, crew)
             except FloatingPointError as error:
-                good = f"the checkpoint of step {saved} in {out} is good" if saved else "no checkpoint was written yet"
-                raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error
+                raise FloatingPointError(
+                    f"step {step + 1}: {error}; {_kept(out, saved)}; try a smaller rate"
+                ) from error
             step += 1
             if config.average:
                 follow(nets["averaged"], nets["generator"], min(config.average, step / (step + 9)))
             advance(1)
-            if step % config.log_every == 0 or step == config.steps:
-                values = {name: round(float(value), 6) for name, value in losses.items()}
-                spent = round(seconds + time.monotonic() - began, 3)
-                log.write(json.dumps({"step": step, "seconds": spent, **values}) + "\n")
-                log.flush()
-            if step % config.checkpoint_every == 0:
+            if metrics is None:
+                continue
+            with _named(out, step, saved):
+                if step % config.log_every == 0 or step == config.steps:
+                    metrics.write(step, losses)
+                if step % config.checkpoint_every == 0:
+                    runs.write_checkpoint(out, nets, optimisers, step)
+                    saved = step
+        if metrics is not None and (saved < step or not (out / runs.WEIGHTS).exists()):
+            with _named(out, step, saved):
                 runs.write_checkpoint(out, nets, optimisers, step)
-                saved = step
-        if saved < step or not (out / runs.WEIGHTS).exists():
-            runs.write_checkpoint(out, nets, optimisers, step)
-    if caught and step < config.steps:
+    if step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
+
+
+def _kept(out: Path, saved: int) -> str:
+    file = out / runs.CHECKPOINT
+    return f"the checkpoint of step {saved}, {file}, is good" if file.exists() else "there is no checkpoint yet"
+
+
+@contextmanager
+def _named(out: Path, step: int, saved: int) -> Iterator[None]:
+    """What goes wrong in writing is told with the checkpoint that is still good."""
+    try:
+        yield
+    except (BadInput, OSError) as error:
+        why = str(error) if isinstance(error, BadInput) else f"{error.strerror or error}; free the disk"
+        raise BadInput(f"step {step}: {why}; {_kept(out, saved)}, the same call goes on from it") from error
+
+
+class _Metrics:
+    """The lines of metrics.jsonl: those up to ``step`` are kept, others follow."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        kept = [line for line in runs.read_metrics(out) if line["step"] <= step]
+        write_text(out / runs.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self._before = kept[-1]["seconds"] if kept else 0.0
+        self._began = time.monotonic()
+        self._file = (out / runs.METRICS).open("a")
+
+    def __enter__(self) -> _Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the disk is full, and somebody has been told
+            self._file.close()
+
+    def write(self, step: int, losses: Mapping[str, Tensor]) -> None:
+        values = {name: round(float(value), 6) for name, value in losses.items()}
+        spent = round(self._before + time.monotonic() - self._began, 3)
+        self._file.write(json.dumps({"step": step, "seconds": spent, **values}) + "\n")
+        self._file.flush()

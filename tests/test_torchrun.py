@@ -1,0 +1,79 @@
+"""Two processes of one training have the gradients, the statistics and the files of one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from spinloom.dataset import simulate
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.schedule import Schedule
+
+WORKER = Path(__file__).with_name("torchrun_gradients.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def run(*command, fine=True):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240, check=False)
+    if fine:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    run(sys.executable, WORKER, tmp_path / "one")
+    run(*TORCHRUN, WORKER, tmp_path / "two")
+    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+    assert one.keys() == two.keys() and len(one) > 100
+    largest = {}  # of a player's gradients; a bias in front of a batch normalisation has none but rounding
+    for name, tensor in one.items():
+        player = name.rsplit("/", 1)[0]
+        largest[player] = max(largest.get(player, 0.0), float(tensor.abs().max()))
+    assert min(largest.values()) > 1e-4
+    for name, tensor in one.items():
+        assert float((tensor - two[name]).abs().max()) <= 1e-5 * largest[name.rsplit("/", 1)[0]], name
+
+
+@pytest.fixture(scope="module")
+def textures(tmp_path_factory):
+    out = tmp_path_factory.mktemp("torchrun") / "data"
+    simulate(out, Hamiltonian(D=0.6), 32, 40, schedule=Schedule.geometric(1, 0.1, steps=5).then_relax(5), show=False)
+    return out
+
+
+TRAIN = ["--preset", "quick", "--training.steps", "3", "--training.batch", "10", "--training.log-every", "1"]
+
+
+def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
+    narrow = ["--networks.generator", "4", "--networks.discriminator", "4", "--networks.encoder", "4"]
+    options = [*TRAIN, *narrow, "--quiet", "--json"]
+    one = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "one", *options)
+    two = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
+    assert json.loads(two.stdout)["step"] == json.loads(one.stdout)["step"] == 3  # said once
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [line["step"] for line in logs[1]] == [1, 2, 3]
+    for name in ("reconstruction", "kl", "discriminator", "generator"):
+        assert logs[1][0][name] == pytest.approx(logs[0][0][name], rel=1e-4, abs=2e-6)
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two")]
+    moved = 0.0
+    for name, tensor in weights[0].items():  # Adam's steps are of one size; almost all go one way
+        if tensor.is_floating_point():
+            moved = max(moved, float((tensor - weights[1][name]).abs().mean()))
+    assert moved < 2e-4
+    # and it goes on alone from what two have left
+    again = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "two", *options, "--training.steps", "4")
+    assert json.loads(again.stdout)["step"] == 4
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(textures, tmp_path):
+    options = ["--preset", "quick", "--training.batch", "9", "--training.steps", "1", "--quiet"]
+    done = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "odd", *options, fine=False)
+    assert done.returncode != 0
+    assert "training.batch=9: 2 processes cannot share it evenly" in done.stderr
+    assert not (tmp_path / "odd").exists()
