@@ -213,24 +213,50 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
     }
 
 
+ONE_BY_ONE = """
+import json, os, sys, traceback
+from spinloom import cli, commands, commands_compare, commands_exchange
+answers = {}
+for name, arguments in json.load(sys.stdin).items():
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 2)
+        sys.argv, code = ["spinloom", *arguments], 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stderr.flush()
+        os._exit(code)
+    os.close(write)
+    with os.fdopen(read) as said:
+        text = said.read()
+    answers[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+print(json.dumps(answers))
+"""
+
+
 def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_written(tmp_path, labyrinths):
+    """Each in a process of its own, which are forked from one that has imported the package already."""
     cases = bad_inputs(tmp_path, labyrinths)
     before = contents(tmp_path)
-    wrong = {}
-    running = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", "spinloom", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for name, (arguments, _) in list(cases.items())
+    asked = json.dumps({name: [str(a) for a in arguments] for name, (arguments, _) in cases.items()})
+    done = subprocess.run([sys.executable, "-c", ONE_BY_ONE], input=asked, capture_output=True, text=True, check=True)
+    answers = json.loads(done.stdout)
+    wrong = {
+        name: answers[name]
+        for name, (_, says) in cases.items()
+        if answers[name][0] != 2 or says not in answers[name][1] or len(answers[name][1].strip().splitlines()) != 1
     }
-    for name, child in running.items():
-        error = child.communicate(timeout=300)[1].decode()
-        says = cases[name][1]
-        if child.returncode != 2 or says not in error or len(error.strip().splitlines()) != 1:
-            wrong[name] = (child.returncode, error)
     assert not wrong
     assert contents(tmp_path) == before
     assert not (tmp_path / "a").exists()
+    started = spinloom("simulate", tmp_path / "a", "--size", 33)  # and one from nothing
+    assert (started.returncode, len(started.stderr.strip().splitlines())) == (2, 1)
 
 
 def test_the_data_of_another_lattice_than_the_models_are_refused(labyrinths, tmp_path, quench):

@@ -44,7 +44,7 @@ def textures(tmp_path_factory):
     return out
 
 
-TRAIN = ["--preset", "quick", "--training.steps", "3", "--training.batch", "10", "--training.log-every", "1"]
+TRAIN = ["--preset", "quick", "--steps", "3", "--batch", "10", "--log-every", "1"]
 
 
 def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
@@ -67,12 +67,13 @@ def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
             moved = max(moved, float((tensor - weights[1][name]).abs().mean()))
     assert moved < 2e-4
     # and it goes on alone from what two have left
-    again = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "two", *options, "--training.steps", "4")
+    options[options.index("--steps") + 1] = "4"
+    again = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
     assert json.loads(again.stdout)["step"] == 4
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(textures, tmp_path):
-    options = ["--preset", "quick", "--training.batch", "9", "--training.steps", "1", "--quiet"]
+    options = ["--preset", "quick", "--batch", "9", "--steps", "1", "--quiet"]
     done = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "odd", *options, fine=False)
     assert done.returncode != 0
     assert "training.batch=9: 2 processes cannot share it evenly" in done.stderr

@@ -141,7 +141,8 @@ def train(
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
     shapes = presets.overridden(recipe.networks, networks)
     textures = open_dataset(data)
-    run = train_run(textures, out, replace(shapes, size=textures.size), training, not (quiet or as_json), device)
+    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    run = train_run(textures, out, replace(shapes, size=textures.size), training, not (quiet or as_json), device, say)
     if not speaks():
         return
     if as_json:

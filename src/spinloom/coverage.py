@@ -205,6 +205,15 @@ class CoverageReference:
             seed=self.seed,
         )
 
+    def spread(self, fakes: Any) -> float:
+        """The median distance between two of the fakes over that between two real textures; 0 if all are alike.
+
+        Raises:
+            BadInput: as a call.
+        """
+        model = self._embed(_textures(fakes, "fakes", max(20, self.k + 1), self.size))
+        return float(torch.pdist(model).median() / torch.pdist(self._real).median())
+
     def _embed(self, textures: Tensor) -> Tensor:
         if self.space == "spins":
             return textures.flatten(1)

@@ -175,7 +175,7 @@ def run_pipeline(
         say(f"training {objective} for {config.training.steps} steps")
         with state.timed(f"train {objective}"):
             training = replace(config.training, objective=objective)
-            trained[objective] = train(data, out / objective, networks, training, show)
+            trained[objective] = train(data, out / objective, networks, training, show, say=say)
 
     sources: list[tuple[_Row, Dataset]] = []
     for row in _rows(config):

@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
 from spinloom.torchrun import Crew, joined, synced
+from spinloom.watch import Watch
 
 ALONE = Crew()
 
@@ -52,6 +53,7 @@ class TrainingConfig:
         seed: of weights, data order, latent codes.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
+        watch_every: steps between looks at what the generator draws (:mod:`spinloom.watch`); 0 for none.
 
     Raises:
         BadInput: a value outside its range.
@@ -73,15 +75,18 @@ class TrainingConfig:
     seed: int = 0
     checkpoint_every: int = 200
     log_every: int = 5
+    watch_every: int = 200
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "momentum", tuple(self.momentum))
         if self.objective not in OBJECTIVES:
             raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
-        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every", "watch_every"):
             object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
         if self.steps < 0:
             raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
+        if self.watch_every < 0:
+            raise BadInput(f"training.watch_every={self.watch_every}: use 0 (never) or more")
         for name in ("batch", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
@@ -198,7 +203,7 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
 
 
 # settings that may change when a run goes on: they do not change a step
-_FREE = {"training.steps", "training.checkpoint_every", "training.log_every", "data.path"}
+_FREE = {"training.steps", "training.checkpoint_every", "training.log_every", "training.watch_every", "data.path"}
 
 
 def _check_same(out: Path, asked: dict[str, Any]) -> None:
@@ -216,11 +221,13 @@ def train(
     config: TrainingConfig | None = None,
     show: bool = True,
     device: str = "cpu",
+    say: Callable[[str], Any] = lambda line: None,
 ) -> runs.Run:
     """Train one objective on a data set into a run folder; the same call again resumes or just loads it.
 
     Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
-    same bits as one that was not, on the same device and thread count. Processes that ``torchrun`` started share
+    same bits as one that was not, on the same device and thread count. ``say`` hears a line every
+    ``config.watch_every`` steps about what the generator draws. Processes that ``torchrun`` started share
     every batch; one of them writes.
 
     Raises:
@@ -237,7 +244,7 @@ def train(
         raise BadInput(
             f"{data.path}: its lattice is {data.size}, the networks' {networks.size}; set networks.size to it"
         )
-    held_in, _ = data.split(config.fraction)
+    held_in, held_out = data.split(config.fraction)
     if len(held_in) < config.batch:
         raise BadInput(
             f"training.batch={config.batch}: the training share has {len(held_in)} textures; use a smaller batch"
@@ -252,7 +259,8 @@ def train(
             raise BadInput(
                 f"training.batch={config.batch}: {crew.world} processes cannot share it evenly; use a multiple of that"
             )
-        return _train(data, held_in, out, networks, config, crew, own, show and crew.leads)
+        watch = Watch(out, held_out, networks.latent, config.seed) if crew.leads and config.watch_every else None
+        return _train(data, held_in, out, networks, config, crew, own, watch, show and crew.leads, say)
 
 
 def _train(
@@ -263,7 +271,9 @@ def _train(
     config: TrainingConfig,
     crew: Crew,
     device: str,
+    watch: Watch | None,
     show: bool,
+    say: Callable[[str], Any],
 ) -> runs.Run:
     asked = _resolved(data, networks, config)
     tensors: dict[str, Tensor] = {}
@@ -294,13 +304,14 @@ def _train(
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
         runs.restore_optimisers(optimisers, tensors)
     crew.meet()  # all have read what is there before anything is written
+    latent = networks.latent
     if not crew.leads:
-        _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, crew, device, show)
+        _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, None, False, say)
     else:
         out.mkdir(parents=True, exist_ok=True)
         with runs.locked(out):
             runs.write_config(out, asked)
-            _go_on(held_in, out, nets, optimisers, objective, config, networks.latent, step, crew, device, show)
+            _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, watch, show, say)
     crew.meet()
     return runs.load(out)
 
@@ -338,10 +349,14 @@ def _go_on(
     step: int,
     crew: Crew,
     device: str,
+    watch: Watch | None,
     show: bool,
+    say: Callable[[str], Any],
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
     metrics = _Metrics(out, step) if crew.leads else None
+    if watch is not None:
+        watch.resume(step)
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
     saved = step
     with (
@@ -369,6 +384,8 @@ def _go_on(
             with _named(out, step, saved):
                 if step % config.log_every == 0 or step == config.steps:
                     metrics.write(step, losses)
+                if watch is not None and step % config.watch_every == 0:
+                    say(watch.look(step, nets["averaged" if config.average else "generator"]))
                 if step % config.checkpoint_every == 0:
                     runs.write_checkpoint(out, nets, optimisers, step)
                     saved = step

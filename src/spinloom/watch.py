@@ -1,0 +1,182 @@
+"""What a training's generator draws meanwhile: a run shows early whether it learns, and whether it collapses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spinloom.coverage import CoverageReference
+from spinloom.dataset import Dataset
+from spinloom.errors import BadInput
+from spinloom.files import write_bytes, write_text
+from spinloom.measure import measure
+from spinloom.sample import prior_latents
+from spinloom.typing import Spins
+
+FILE, FOLDER = "watch.jsonl", "watch"
+
+TEXTURES = 200
+"""Textures drawn at every look, and held-out ones that they are compared with, at most."""
+
+AT_ONCE = 50
+
+SHOWN = 6
+"""Textures in the picture of a look."""
+
+FALL = 0.5
+"""Coverage, or spread, has fallen when it is below this part of its best so far,"""
+
+WORTH = {"coverage": 0.2, "spread": 0.3}
+"""if that was above this: coverage is near 0 in any training's beginning."""
+
+
+@dataclass
+class Watch:
+    """Looks at a generator every few hundred steps.
+
+    A look draws the same prior codes every time, with batch statistics frozen, and leaves the networks as they were:
+    a run that is watched has the bits of one that is not. It appends a line to ``watch.jsonl`` and writes a picture,
+    ``watch/step-….png``, where matplotlib is installed.
+
+    Attributes:
+        out: the run's folder.
+        held_out: textures that are not trained on.
+        latent: dimension of the latent space.
+        seed: of the codes.
+        lines: what was seen so far.
+    """
+
+    out: Path
+    held_out: Dataset
+    latent: int
+    seed: int
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    _reference: CoverageReference | None = None
+
+    def resume(self, step: int) -> None:
+        """Keep what was seen up to ``step``."""
+        self.lines = [line for line in read_watch(self.out) if line["step"] <= step]
+        if (self.out / FILE).exists():
+            self._write()
+
+    def _write(self) -> None:
+        write_text(self.out / FILE, "".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def look(self, step: int, generator: nn.Module) -> str:
+        """Draw, measure, write; a line that says what was found.
+
+        Raises:
+            BadInput: the disk is full.
+        """
+        spins = self._draw(generator)
+        found: dict[str, Any] = {"step": step} | _summary(spins, self.held_out)
+        reference = self._known()
+        if reference is not None:
+            judged = reference(spins)
+            found |= {
+                "coverage": round(judged.coverage, 4),
+                "broad": judged.broad,
+                "knn_precision": round(judged.knn["precision"], 4),
+                "knn_recall": round(judged.knn["recall"], 4),
+                "data_against_data": round(judged.data_against_data, 4),
+                "spread": round(reference.spread(spins), 4),
+            }
+        collapse = collapsed([*self.lines, found])
+        if collapse:
+            found["collapse"] = collapse
+        self.lines.append(found)
+        self._write()
+        self._picture(step, spins)
+        return said(found)
+
+    @torch.no_grad()
+    def _draw(self, generator: nn.Module) -> Spins:
+        device = next(generator.parameters()).device
+        codes = prior_latents(self.seed, TEXTURES, self.latent).to(device)
+        learning = generator.training
+        generator.eval()
+        try:
+            return torch.cat([generator(some).float().cpu() for some in codes.split(AT_ONCE)])
+        finally:
+            generator.train(learning)
+
+    def _known(self) -> CoverageReference | None:
+        """The held-out textures' side of the coverage, made at the first look; None if they are too few."""
+        if self._reference is None:
+            textures = self.held_out[:TEXTURES]
+            try:
+                self._reference = CoverageReference(textures, H=self.held_out.hamiltonian)
+            except BadInput:
+                return None
+        return self._reference
+
+    def _picture(self, step: int, spins: Spins) -> None:
+        try:
+            from spinloom.draw import hero
+        except ImportError:  # a machine with the bare necessities
+            return
+        from io import BytesIO
+
+        picture = BytesIO()
+        hero(spins[:SHOWN]).savefig(picture, dpi=100)
+        (self.out / FOLDER).mkdir(exist_ok=True)
+        write_bytes(self.out / FOLDER / f"step-{step:06d}.png", picture.getvalue())
+
+
+def _summary(spins: Spins, held_out: Dataset) -> dict[str, Any]:
+    table = measure(spins, held_out.hamiltonian).summary()
+    found: dict[str, Any] = {}
+    if "energy_excess" in table:
+        found["energy_excess"] = {name: round(value, 5) for name, value in table["energy_excess"].items()}
+        data = held_out.info["statistics"].get("energy_excess")
+        found["data_energy_excess"] = data and round(data["mean"], 5)
+    found["nodal_points"] = round(table["nodal_points"]["mean"], 4)
+    found["mz_std"] = round(table["mz"]["std"], 5)
+    return found
+
+
+def collapsed(lines: list[dict[str, Any]]) -> str | None:
+    """Which quantity says, at the last of these looks, that the modes collapse; None if none does.
+
+    The coverage, or the spread of the samples in the space of features, is below half of the best it was.
+    """
+    for name, worth in WORTH.items():
+        values = [line[name] for line in lines if line.get(name) is not None and not line.get("broad")]
+        if not values or lines[-1].get(name) is None or lines[-1].get("broad"):
+            continue
+        if max(values) > worth and values[-1] < FALL * max(values):
+            return name
+    return None
+
+
+def said(found: dict[str, Any]) -> str:
+    """A look in one line."""
+    parts = []
+    if "energy_excess" in found:
+        energy, data = found["energy_excess"], found["data_energy_excess"]
+        parts.append(f"ε = {energy['mean']:.4f} ± {energy['std']:.4f}" + (f" (data {data:.4f})" if data else ""))
+    parts.append(f"{found['nodal_points']:.2f} nodal points")
+    if "coverage" in found:
+        mark = "†" if found["broad"] else ""
+        parts.append(f"coverage {found['coverage']:.2f}{mark} (data {found['data_against_data']:.2f})")
+    line = f"step {found['step']}: " + ", ".join(parts)
+    if "collapse" in found:
+        line += f"; its {found['collapse']} has fallen to under half of what it was: a mode collapse?"
+    return line
+
+
+def read_watch(out: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``watch.jsonl``, up to one that is no whole one."""
+    path = out / FILE
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

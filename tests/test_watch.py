@@ -1,0 +1,82 @@
+"""Looks at a training: what they find, that they disturb nothing, and that a collapse is noticed."""
+
+import pytest
+import torch
+
+import spinloom as sl
+from spinloom.coverage import CoverageReference
+from spinloom.sample import prior_latents
+from spinloom.train import train
+from spinloom.watch import FILE, Watch, collapsed, read_watch, said
+from test_train import NETWORKS, QUICK, H, same_weights, settings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return sl.simulate(tmp_path_factory.mktemp("watch") / "set", H, 32, 200, seed=1, schedule=QUICK, show=False)
+
+
+def test_a_watched_run_has_the_bits_of_one_that_is_not_and_says_what_it_draws(data, tmp_path):
+    heard = []
+    config = settings(watch_every=5)
+    train(data, tmp_path / "seen", NETWORKS, config, show=False, say=heard.append)
+    train(data, tmp_path / "alone", NETWORKS, settings(watch_every=0), show=False)
+    assert same_weights(tmp_path / "seen", tmp_path / "alone")
+    assert not (tmp_path / "alone" / FILE).exists()
+    lines = read_watch(tmp_path / "seen")
+    assert [line["step"] for line in lines] == [5, 10]
+    assert len(heard) == 2 and heard[0].startswith("step 5: ε = ")
+    for line in lines:
+        picture = tmp_path / "seen" / "watch" / f"step-{line['step']:06d}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert line["data_energy_excess"] == pytest.approx(data.info["statistics"]["energy_excess"]["mean"], abs=1e-5)
+
+    # and goes on without repeating itself
+    train(data, tmp_path / "parts", NETWORKS, settings(steps=7, watch_every=5), show=False)
+    train(data, tmp_path / "parts", NETWORKS, config, show=False)
+    assert read_watch(tmp_path / "parts") == lines
+
+
+def test_a_look_measures_what_the_generator_draws(data, tmp_path):
+    run = train(data, tmp_path / "run", NETWORKS, settings(steps=0), show=False)
+    watch = Watch(tmp_path, data, NETWORKS.latent, seed=3)
+    line = watch.look(0, run.generator)
+    with torch.no_grad():
+        spins = torch.cat([run.generator(z) for z in prior_latents(3, 200, NETWORKS.latent).split(50)])
+    (found,) = read_watch(tmp_path)
+    assert found["energy_excess"]["mean"] == pytest.approx(float(H.energy_excess(spins).mean()), abs=1e-4)
+    assert found["nodal_points"] == pytest.approx(float(sl.nodal_points(spins).float().mean()), abs=1e-3)
+    assert f"{found['nodal_points']:.2f} nodal points" in line
+    assert found["coverage"] < 0.2 < found["data_against_data"]
+
+
+def test_spread_is_one_for_the_data_and_none_for_copies(data):
+    reference = CoverageReference(data[:100], H=H)
+    assert reference.spread(data[100:]) == pytest.approx(1, abs=0.15)
+    assert reference.spread(data[:1].expand(40, -1, -1, -1)) == pytest.approx(0, abs=1e-6)
+
+
+def look(step, coverage=0.5, spread=1.0, broad=False):
+    return {"step": step, "coverage": coverage, "spread": spread, "broad": broad}
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ([look(1, 0.0), look(2, 0.1), look(3, 0.01)], None),  # it was never good
+        ([look(1, 0.6), look(2, 0.4)], None),
+        ([look(1, 0.6), look(2, 0.5), look(3, 0.2)], "coverage"),
+        ([look(1, 0.9, broad=True), look(2, 0.3)], None),  # the high one meant nothing
+        ([look(1), look(2, spread=0.4)], "spread"),
+        ([look(1, spread=0.2), look(2, spread=0.05)], None),
+        ([look(1), look(2, spread=0.4), look(3, spread=0.9)], None),  # it came back
+        ([], None),
+    ],
+)
+def test_a_collapse_is_noticed(lines, name):
+    assert collapsed(lines) == name
+
+
+def test_a_collapse_is_said():
+    found = {"step": 9, "nodal_points": 1.0, "collapse": "coverage"}
+    assert "its coverage has fallen" in said(found) and "mode collapse" in said(found)
