@@ -27,7 +27,7 @@ from spinloom.options import (
     sides_of,
     statistics_line,
 )
-from spinloom.run import load
+from spinloom.run import SHIPPED, load
 from spinloom.sample import DDLS
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -171,7 +171,7 @@ def sample(
     Parameters
     ----------
     run
-        Folder of a run.
+        Folder of a run, or the name of a model that comes with the package.
     out
         Folder of the data set to make.
     """
@@ -221,12 +221,13 @@ def verify(
 
 
 def bench(
-    what: Literal["anneal", "train"],
+    what: Literal["anneal", "train", "sample"],
     /,
     *,
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race Spirit, spinmc, magnum.np where installed.")] = False,
     preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
+    run: Annotated[Path, Parameter(help="Of sample: folder of a run, or a shipped model's name.")] = Path(SHIPPED),
     as_json: AsJson = False,
 ) -> None:
     """Time the package, as ratios measured in one run.
@@ -234,8 +235,18 @@ def bench(
     Parameters
     ----------
     what
-        anneal: the sweeps and the default schedule. train: a hybrid step beside its bare convolutions.
+        anneal: the sweeps and the default schedule. train: a hybrid step beside its bare convolutions. sample:
+        a generator against annealing to the same energy.
     """
+    if what == "sample":
+        from spinloom.bench_sample import bench_sample, print_sample
+
+        raced = bench_sample(load(run))
+        if as_json:
+            print_json(raced)
+        else:
+            print_sample(raced)
+        return
     if what == "train":
         from spinloom.bench_train import bench_train, print_train
 

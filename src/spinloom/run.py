@@ -40,6 +40,12 @@ CONFIG, METRICS, CHECKPOINT, WEIGHTS = (
 )
 
 
+MODELS = Path(__file__).with_name("models")
+"""Runs that come with the package: config, weights in half precision and a card, a folder each."""
+
+SHIPPED = "labyrinth-128"
+
+
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     import numba
@@ -158,11 +164,17 @@ def write_weights(folder: Path, nets: Mapping[str, nn.Module], step: int) -> Non
 def write_checkpoint(
     folder: Path, nets: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], step: int
 ) -> None:
-    """Write ``checkpoint.safetensors`` (all that a resumed training needs), then ``weights.safetensors``."""
+    """Write ``checkpoint.safetensors`` (all that a resumed training needs), then ``weights.safetensors``.
+
+    With Adam's β₁ = 0 the first moment is the last gradient, which the next step does not look at: it is left out.
+    """
     tensors = network_tensors(nets)
     for player, optimiser in optimisers.items():
+        forgets = optimiser.param_groups[0].get("betas", (1, 1))[0] == 0
         for number, state in optimiser.state_dict()["state"].items():
             for name, value in state.items():
+                if forgets and name == "exp_avg":
+                    continue
                 tensors[f"optimiser/{player}/{number}/{name}"] = value.detach().cpu().contiguous()
     write_bytes(folder / CHECKPOINT, save(tensors, {"step": str(step)}))
     write_weights(folder, nets, step)
@@ -208,6 +220,9 @@ def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors:
             if name.startswith(prefix):
                 number, field = name.removeprefix(prefix).split("/")
                 state.setdefault(int(number), {})[field] = tensor
+        for moments in state.values():
+            if "exp_avg_sq" in moments:
+                moments.setdefault("exp_avg", torch.zeros_like(moments["exp_avg_sq"]))
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
@@ -223,7 +238,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         BadInput: the folder is no run, or a newer format.
     """
     if not folder.exists():
-        raise BadInput(f"{folder}: no such folder; train one with `spinloom train DATA {folder}`")
+        known = "".join(f", or use {name}, which comes with the package" for name in shipped())
+        raise BadInput(f"{folder}: no such folder; train one with `spinloom train DATA {folder}`{known}")
     if not is_run(folder):
         raise BadInput(f"{folder}: is not a run (no {CONFIG}); give a folder that `spinloom train` made")
     config = read_json(folder / CONFIG)
@@ -267,15 +283,28 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)  # this, or dying, lets go
 
 
+def shipped() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in MODELS.glob(f"*/{CONFIG}"))
+
+
+def _found(path: Path | str) -> Path:
+    """A folder; of this name in the package if there is none here."""
+    folder = Path(path)
+    if not folder.exists() and str(path) in shipped():
+        return MODELS / str(path)
+    return folder
+
+
 def load(path: Path | str, device: str = "cpu") -> Run:
-    """A run's networks, in eval mode, with their settings.
+    """A run's networks, in eval mode, with their settings; ``path`` is its folder or a shipped model's name.
 
     Raises:
         BadInput: the folder is missing, is no run, or its weights are missing or damaged.
     """
     from spinloom.objectives import OBJECTIVES
 
-    folder = Path(path)
+    folder = _found(path)
     config = read_config(folder)
     try:
         networks = NetworkConfig(**{**config["networks"], "size": tuple(config["networks"]["size"])})
@@ -283,7 +312,7 @@ def load(path: Path | str, device: str = "cpu") -> Run:
         model = Hamiltonian(**config["data"]["hamiltonian"]) if config["data"]["hamiltonian"] else None
     except (TypeError, KeyError) as error:
         raise BadInput(f"{folder / CONFIG}: has settings this version does not know ({error}); train again") from error
-    if config["training"].get("average"):
+    if config["training"].get("average") and not config.get("packed"):
         players += ("averaged",)
     nets = build_networks(networks, players, seed=0)
     tensors, step = read_tensors(folder / WEIGHTS)
