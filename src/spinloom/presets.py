@@ -33,7 +33,7 @@ _HALF_NETWORKS = NetworkConfig(
 )
 # the same thought at 128²: blocks up to a quarter of the resolution, in the generator and in its judges
 _LEAN_NETWORKS = NetworkConfig(
-    size=(128, 128), latent=128, generator=8, discriminator=8, encoder=4, widest=128, head=4, patch=4
+    size=(128, 128), latent=128, generator=8, discriminator=6, encoder=4, widest=128, head=4, patch=4
 )
 
 TRAININGS: dict[str, Recipe] = {
