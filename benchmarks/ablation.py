@@ -26,13 +26,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "γ = 0.01": {"gamma": 0.01},
     "γ = 0.1 (base)": {},
     "γ = 1": {"gamma": 1.0},
+    "rate 6e-4": {"rate": 6e-4},
+    "rate 1e-3": {"rate": 1e-3},
     "symmetries": {"augment": True},
     "average 0.999": {"average": 0.999},
     "instance noise 0.1": {"instance_noise": 0.1},
     "R1, 0.01": {"r1": 0.01},
     "discriminator × 2": {"discriminator_rate": 2.0},
     "discriminator × 0.5": {"discriminator_rate": 0.5},
-    "symmetries, average": {"augment": True, "average": 0.999},
+    "rate 1e-3, symmetries, average": {"rate": 1e-3, "augment": True, "average": 0.999},
 }
 
 
