@@ -1,5 +1,6 @@
 """The bench of a training step counts the work of the step it times."""
 
+import importlib.util
 import math
 
 import pytest
@@ -7,13 +8,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from spinloom.bench_train import PASSES, bare, bench_train, flops, recorded
+from spinloom.bench_train import PASSES, bare, bench_train, flops, pythae_step, recorded
 from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import Hybrid
 from spinloom.run import build_networks
 from spinloom.train import TrainingConfig, draw_latents
 
+PLAYERS = ("encoder", "decoder", "discriminator")
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=4, patch=4)
 
 
@@ -56,3 +58,20 @@ def test_a_step_is_no_faster_than_its_convolutions():
     assert found["ratio"] > 1
     with pytest.raises(BadInput, match="rounds=0"):
         bench_train(NETWORKS, TrainingConfig(batch=8), rounds=0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pythae") is None, reason="pythae is not installed")
+def test_pythae_trains_copies_of_the_same_networks():
+    config = TrainingConfig(batch=8)
+    nets = build_networks(NETWORKS, Hybrid().players, seed=0)
+    before = {name: tensor.clone() for name, tensor in nets["generator"].state_dict().items()}
+    spins = torch.nn.functional.normalize(torch.randn(8, 3, 32, 32), dim=1)
+    step = pythae_step(nets, config, NETWORKS, spins)
+    model = step.__closure__[0].cell_contents
+    own = [{k: v.clone() for k, v in getattr(model, p).state_dict().items()} for p in PLAYERS]
+    step()
+    for player, then in zip(PLAYERS, own, strict=True):  # all three move, ours do not
+        now = getattr(model, player).state_dict()
+        assert any(not torch.equal(now[name], then[name]) for name in then)
+    assert all(torch.equal(before[name], tensor) for name, tensor in nets["generator"].state_dict().items())
+    assert bench_train(NETWORKS, config, rounds=1, peers=True)["pythae"] > 0

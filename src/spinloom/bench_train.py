@@ -1,19 +1,23 @@
-"""``spinloom bench train``: a hybrid step beside its parts and the bare convolutions of the same networks."""
+"""``spinloom bench train``: a hybrid step beside its parts, the same networks' bare convolutions, and pythae."""
 
 from __future__ import annotations
 
+import copy
+import importlib
+import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from spinloom.errors import BadInput
-from spinloom.networks import NetworkConfig, PeriodicConv2d
+from spinloom.networks import Discriminator, NetworkConfig, PeriodicConv2d
 from spinloom.objectives import Hybrid
 from spinloom.processor import for_networks
 from spinloom.run import build_networks
@@ -26,16 +30,17 @@ codes, the generator's own needs its parameters too."""
 
 @for_networks()
 def bench_train(
-    networks: NetworkConfig, config: TrainingConfig, rounds: int = 7, device: str = "cpu"
+    networks: NetworkConfig, config: TrainingConfig, rounds: int = 7, device: str = "cpu", peers: bool = False
 ) -> dict[str, Any]:
     """Seconds of a hybrid step, of its networks alone, and of their bare convolutions, in turn in one run.
 
     The bare convolutions are those of the step: the same shapes on inputs already wrapped around, forward once and
     backward as often and for the same gradients as the step needs (:data:`PASSES`). ``ratio`` is the median over
-    the rounds of step over bare convolutions: 1 would be a step that did nothing else.
+    the rounds of step over bare convolutions: 1 would be a step that did nothing else. ``peers`` has pythae's VAEGAN
+    make its step with copies of the same networks on the same batch too.
 
     Raises:
-        BadInput: no rounds.
+        BadInput: no rounds, or pythae is asked for and not installed.
     """
     if rounds < 1:
         raise BadInput(f"rounds={rounds}: need a whole number, at least 1; use e.g. rounds=7")
@@ -65,6 +70,8 @@ def bench_train(
         "discriminator": lambda: _there_and_back(nets["discriminator"], shown),
         "optimisers": lambda: [optimiser.step() for optimiser in optimisers.values()],
     }
+    if peers:
+        parts["pythae"] = pythae_step(nets, config, networks, spins)
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for work in parts.values():
         work()
@@ -72,7 +79,6 @@ def bench_train(
         for name, work in parts.items():
             seconds[name].append(_timed(work, device))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    pairs = zip(seconds["step"], seconds["convolutions"], strict=True)
     return {
         "unit": "seconds",
         "size": list(networks.size),
@@ -82,9 +88,73 @@ def bench_train(
         "torch": torch.__version__,
         "rounds": rounds,
         "seconds": medians,
-        "ratio": statistics.median(step / bare_one for step, bare_one in pairs),
+        "ratio": _median_ratio(seconds["step"], seconds["convolutions"]),
         "convolution_gflop": flops(calls) * 1e-9,
+        "pythae": _median_ratio(seconds["pythae"], seconds["step"]) if peers else None,
     }
+
+
+def _median_ratio(these: Sequence[float], those: Sequence[float]) -> float:
+    return statistics.median(one / other for one, other in zip(these, those, strict=True))
+
+
+def pythae_step(
+    nets: Mapping[str, nn.Module], config: TrainingConfig, networks: NetworkConfig, spins: Tensor
+) -> Callable[[], Any]:
+    """A training step of pythae's VAEGAN, its model and its trainer's own code around copies of the networks.
+
+    Its reconstruction error is taken in the discriminator's last features, and its prior samples are the only fakes.
+    Its margins, which leave out a player's update at times, are set so wide that all three players always move.
+
+    Raises:
+        BadInput: pythae is not installed.
+    """
+    if importlib.util.find_spec("pythae") is None:
+        raise BadInput("--peers: pythae is not installed; pip install 'spinloom[peers]'")
+    models = importlib.import_module("pythae.models")
+    bases = importlib.import_module("pythae.models.nn")
+    output = importlib.import_module("pythae.models.base.base_utils").ModelOutput
+    trainer_class = importlib.import_module("pythae.trainers").CoupledOptimizerAdversarialTrainer
+    encoder, generator = (copy.deepcopy(nets[player]) for player in ("encoder", "generator"))
+    discriminator = cast(Discriminator, copy.deepcopy(nets["discriminator"]))
+
+    class Encoder(bases.BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = encoder
+
+        def forward(self, x: Tensor) -> Any:
+            mu, logvar = self.net(x)
+            return output(embedding=mu, log_covariance=logvar)
+
+    class Decoder(bases.BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = generator
+
+        def forward(self, z: Tensor) -> Any:
+            return output(reconstruction=self.net(z))
+
+    class Judge(bases.BaseDiscriminator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.judge, self.depth = discriminator, 1
+
+        def forward(self, x: Tensor, output_layer_levels: list[int] | None = None) -> Any:
+            with parametrize.cached():
+                features = F.leaky_relu(discriminator.blocks(x), discriminator.slope).flatten(1)
+                if output_layer_levels is not None:
+                    return output(embedding_layer_1=features)
+                return output(embedding=torch.sigmoid(discriminator.last(features)))
+
+    shape = models.VAEGANConfig(input_dim=(3, *networks.size), latent_dim=networks.latent, margin=1e6)
+    model = models.VAEGAN(shape, Encoder(), Decoder(), Judge()).to(spins.device).train()
+    trainer = trainer_class.__new__(trainer_class)  # its constructor wants a data set and a folder
+    for player in ("encoder", "decoder", "discriminator"):
+        parameters = getattr(model, player).parameters()
+        optimiser = torch.optim.Adam(parameters, lr=config.rate, betas=config.momentum)
+        setattr(trainer, f"{player}_optimizer", optimiser)
+    return lambda: trainer._optimizers_step(model({"data": spins}))
 
 
 Call = tuple[tuple[int, ...], PeriodicConv2d]
@@ -186,3 +256,5 @@ def print_train(result: dict[str, Any]) -> None:
     console.print(table)
     rate = result["convolution_gflop"] / result["seconds"]["convolutions"]
     console.print(f"the step is {result['ratio']:.2f} times its bare convolutions, which run at {rate:.0f} GFLOP/s")
+    if result["pythae"]:
+        console.print(f"and makes {result['pythae']:.2f} times the steps a second of pythae's VAEGAN")

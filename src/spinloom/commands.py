@@ -225,7 +225,7 @@ def bench(
     /,
     *,
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
-    peers: Annotated[bool, Parameter(negative=(), help="Race Spirit, spinmc, magnum.np where installed.")] = False,
+    peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
     preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
     run: Annotated[Path, Parameter(help="Of sample: folder of a run, or a shipped model's name.")] = Path(SHIPPED),
     as_json: AsJson = False,
@@ -251,7 +251,7 @@ def bench(
         from spinloom.bench_train import bench_train, print_train
 
         recipe = presets.pick(presets.TRAININGS, preset)
-        step = bench_train(recipe.networks, recipe.training)
+        step = bench_train(recipe.networks, recipe.training, peers=peers)
         if as_json:
             print_json(step)
         else:
