@@ -1,10 +1,14 @@
 """Looks at a training: what they find, that they disturb nothing, and that a collapse is noticed."""
 
+import importlib.util
+
 import pytest
 import torch
 
 import spinloom as sl
 from spinloom.coverage import CoverageReference
+from spinloom.errors import BadInput
+from spinloom.run import read_metrics
 from spinloom.sample import prior_latents
 from spinloom.train import train
 from spinloom.watch import FILE, Watch, collapsed, read_watch, said
@@ -80,3 +84,31 @@ def test_a_collapse_is_noticed(lines, name):
 def test_a_collapse_is_said():
     found = {"step": 9, "nodal_points": 1.0, "collapse": "coverage"}
     assert "its coverage has fallen" in said(found) and "mode collapse" in said(found)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_shows_the_same_numbers(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(data, tmp_path / "run", NETWORKS, settings(watch_every=5, steps=7, tensorboard=True), show=False)
+    train(data, tmp_path / "run", NETWORKS, settings(watch_every=5, tensorboard=True), show=False)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = {event.step: event.value for event in board.Scalars("training/reconstruction")}
+    logged = {line["step"]: line["reconstruction"] for line in read_metrics(tmp_path / "run")}
+    assert shown == pytest.approx(logged, abs=1e-6)
+    looks = {event.step: event.value for event in board.Scalars("prior samples/nodal_points")}
+    assert looks == pytest.approx({line["step"]: line["nodal_points"] for line in read_watch(tmp_path / "run")})
+    assert [event.step for event in board.Images("prior samples")] == [5, 10]
+    assert same_weights(tmp_path / "run", _plain(data, tmp_path))
+
+
+def _plain(data, folder):
+    train(data, folder / "plain", NETWORKS, settings(watch_every=0), show=False)
+    return folder / "plain"
+
+
+def test_without_tensorboard_it_is_refused_before_any_work(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"training.tensorboard=True: .*pip install"):
+        train(data, tmp_path / "run", NETWORKS, settings(tensorboard=True), show=False)
+    assert not (tmp_path / "run").exists()

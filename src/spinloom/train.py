@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import signal
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,7 @@ class TrainingConfig:
         seed: of weights, data order, latent codes.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
+        tensorboard: whether metrics, looks and pictures are written for TensorBoard too, into the run's folder.
         watch_every: steps between looks at what the generator draws (:mod:`spinloom.watch`); 0 for none.
 
     Raises:
@@ -76,6 +79,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
     log_every: int = 5
     watch_every: int = 200
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "momentum", tuple(self.momentum))
@@ -203,7 +207,14 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
 
 
 # settings that may change when a run goes on: they do not change a step
-_FREE = {"training.steps", "training.checkpoint_every", "training.log_every", "training.watch_every", "data.path"}
+_FREE = {
+    "training.steps",
+    "training.checkpoint_every",
+    "training.log_every",
+    "training.watch_every",
+    "training.tensorboard",
+    "data.path",
+}
 
 
 def _check_same(out: Path, asked: dict[str, Any]) -> None:
@@ -254,6 +265,8 @@ def train(
             f"training.augment=True: {data.path} has no Hamiltonian to take symmetries from; use training.augment=False"
         )
     _check_device(device)
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
     with joined(device) as (crew, own):
         if config.batch % crew.world:
             raise BadInput(
@@ -354,7 +367,7 @@ def _go_on(
     say: Callable[[str], Any],
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
-    metrics = _Metrics(out, step) if crew.leads else None
+    metrics = _Metrics(out, step, config.tensorboard) if crew.leads else None
     if watch is not None:
         watch.resume(step)
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
@@ -386,6 +399,7 @@ def _go_on(
                     metrics.write(step, losses)
                 if watch is not None and step % config.watch_every == 0:
                     say(watch.look(step, nets["averaged" if config.average else "generator"]))
+                    metrics.show(step, watch.lines[-1], watch.picture)
                 if step % config.checkpoint_every == 0:
                     runs.write_checkpoint(out, nets, optimisers, step)
                     saved = step
@@ -412,14 +426,19 @@ def _named(out: Path, step: int, saved: int) -> Iterator[None]:
 
 
 class _Metrics:
-    """The lines of metrics.jsonl: those up to ``step`` are kept, others follow."""
+    """The lines of metrics.jsonl: those up to ``step`` are kept, others follow; and the same for TensorBoard."""
 
-    def __init__(self, out: Path, step: int) -> None:
+    def __init__(self, out: Path, step: int, board: bool) -> None:
         kept = [line for line in runs.read_metrics(out) if line["step"] <= step]
         write_text(out / runs.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self._before = kept[-1]["seconds"] if kept else 0.0
         self._began = time.monotonic()
         self._file = (out / runs.METRICS).open("a")
+        self._board: Any = None
+        if board:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> _Metrics:
         return self
@@ -427,9 +446,25 @@ class _Metrics:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the disk is full, and somebody has been told
             self._file.close()
+            if self._board:
+                self._board.close()
 
     def write(self, step: int, losses: Mapping[str, Tensor]) -> None:
         values = {name: round(float(value), 6) for name, value in losses.items()}
         spent = round(self._before + time.monotonic() - self._began, 3)
         self._file.write(json.dumps({"step": step, "seconds": spent, **values}) + "\n")
         self._file.flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(f"training/{name}", value, step)
+
+    def show(self, step: int, found: Mapping[str, Any], picture: np.ndarray | None) -> None:
+        """What a look has found, on the board alone: ``watch.jsonl`` has it."""
+        if not self._board:
+            return
+        for name, value in found.items():
+            number = value["mean"] if isinstance(value, Mapping) else value
+            if name != "step" and isinstance(number, (int, float)):
+                self._board.add_scalar(f"prior samples/{name}", number, step)
+        if picture is not None:
+            self._board.add_image("prior samples", picture, step, dataformats="HWC")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,6 +50,7 @@ class Watch:
         latent: dimension of the latent space.
         seed: of the codes.
         lines: what was seen so far.
+        picture: the last look's, (rows, columns, RGB) in 8 bits, where matplotlib is installed.
     """
 
     out: Path
@@ -56,6 +58,7 @@ class Watch:
     latent: int
     seed: int
     lines: list[dict[str, Any]] = field(default_factory=list)
+    picture: np.ndarray | None = None
     _reference: CoverageReference | None = None
 
     def resume(self, step: int) -> None:
@@ -91,7 +94,7 @@ class Watch:
             found["collapse"] = collapse
         self.lines.append(found)
         self._write()
-        self._picture(step, spins)
+        self._paint(step, spins)
         return said(found)
 
     @torch.no_grad()
@@ -115,17 +118,21 @@ class Watch:
                 return None
         return self._reference
 
-    def _picture(self, step: int, spins: Spins) -> None:
+    def _paint(self, step: int, spins: Spins) -> None:
         try:
             from spinloom.draw import hero
         except ImportError:  # a machine with the bare necessities
             return
         from io import BytesIO
 
-        picture = BytesIO()
-        hero(spins[:SHOWN]).savefig(picture, dpi=100)
+        png, pixels = BytesIO(), BytesIO()
+        figure = hero(spins[:SHOWN])
+        figure.savefig(png, dpi=100)
         (self.out / FOLDER).mkdir(exist_ok=True)
-        write_bytes(self.out / FOLDER / f"step-{step:06d}.png", picture.getvalue())
+        write_bytes(self.out / FOLDER / f"step-{step:06d}.png", png.getvalue())
+        figure.savefig(pixels, dpi=100, format="rgba")
+        width = round(100 * figure.get_figwidth())
+        self.picture = np.frombuffer(pixels.getvalue(), np.uint8).reshape(-1, width, 4)[..., :3]
 
 
 def _summary(spins: Spins, held_out: Dataset) -> dict[str, Any]:
