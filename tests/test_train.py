@@ -1,5 +1,6 @@
 """Training resumes bit for bit, refuses what does not fit, and leaves loadable runs."""
 
+import errno
 import json
 import os
 import signal
@@ -209,6 +210,29 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(data
     again, step_after = read_tensors(out / CHECKPOINT)
     assert step == step_after == 4
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
+
+
+def test_a_full_disk_stops_names_the_last_good_checkpoint_and_leaves_it(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=4), show=False)
+    before = {name: (out / name).read_bytes() for name in (CHECKPOINT, WEIGHTS)}
+    genuine = os.fsync
+
+    def full(handle):
+        if os.fstat(handle).st_size > 10_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        genuine(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BadInput, match=r"step 8: .*No space left.*checkpoint of step 4, .*is good") as error:
+        train(data, out, NETWORKS, settings(), show=False)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert not [file.name for file in out.iterdir() if "partial" in file.name]
+    train(data, out, NETWORKS, settings(), show=False)
+    train(data, tmp_path / "whole", NETWORKS, settings(), show=False)
+    assert same_weights(out, tmp_path / "whole")
 
 
 def _train_on_broken(data, out):
