@@ -9,8 +9,10 @@ import pytest
 from safetensors.torch import load_file
 
 from spinloom.dataset import simulate
+from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.schedule import Schedule
+from spinloom.torchrun import joined, speaks
 
 WORKER = Path(__file__).with_name("torchrun_gradients.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -70,6 +72,27 @@ def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
     options[options.index("--steps") + 1] = "4"
     again = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
     assert json.loads(again.stdout)["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR=None"),
+        ({"RANK": "0", "WORLD_SIZE": "two", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}, "WORLD_SIZE=two"),
+    ],
+)
+def test_variables_that_torchrun_has_not_set_are_named(monkeypatch, variables, says):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match=says), joined("cpu"):
+        pass
+
+
+def test_a_launchers_rank_alone_is_not_torchrun(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with joined("cpu") as (crew, device):
+        assert (crew.rank, crew.world, device) == (0, 1, "cpu")
+    assert speaks()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(textures, tmp_path):

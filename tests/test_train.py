@@ -178,6 +178,19 @@ def test_weights_older_than_the_checkpoint_are_made_again(data, tmp_path):
     assert (out / WEIGHTS).read_bytes() == new
 
 
+def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    config = json.loads((out / "config.json").read_text())
+    for name in ("r1", "instance_noise", "discriminator_rate", "watch_every", "tensorboard"):
+        del config["training"][name]
+    del config["networks"]["patch"]
+    (out / "config.json").write_text(json.dumps(config))
+    assert train(data, out, NETWORKS, settings(steps=3), show=False).step == 3
+    with pytest.raises(BadInput, match=r"training\.r1: 0\.0 there, 1\.0 asked"):
+        train(data, out, NETWORKS, settings(steps=4, r1=1.0), show=False)
+
+
 def test_two_trainings_in_one_folder_are_refused(data, tmp_path):
     from spinloom.run import locked
 

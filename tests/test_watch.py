@@ -54,6 +54,35 @@ def test_a_look_measures_what_the_generator_draws(data, tmp_path):
     assert found["coverage"] < 0.2 < found["data_against_data"]
 
 
+def test_a_look_that_fails_is_said_and_stops_nothing(data, tmp_path, monkeypatch):
+    heard = []
+
+    def fails(*arguments):
+        raise BadInput("a picture: cannot be drawn")
+
+    monkeypatch.setattr("spinloom.watch.Watch._draw", fails)
+    run = train(data, tmp_path / "run", NETWORKS, settings(watch_every=5), show=False, say=heard.append)
+    assert run.step == 12
+    assert heard[0] == "step 5: no look at the generator (a picture: cannot be drawn); the training goes on"
+
+
+def test_users_settings_for_saving_pictures_do_not_matter(data, tmp_path):
+    import matplotlib
+
+    run = train(data, tmp_path / "run", NETWORKS, settings(steps=0), show=False)
+    with matplotlib.rc_context({"savefig.bbox": "tight", "savefig.dpi": 33}):
+        watch = Watch(tmp_path, data, NETWORKS.latent, seed=3)
+        assert "nodal points" in watch.look(4, run.generator)
+    assert watch.picture.shape[1:] == (1200, 3)
+    assert 0 < watch.picture.mean() < 255
+
+
+def test_few_held_out_textures_give_no_coverage_and_say_so(data, tmp_path):
+    run = train(data, tmp_path / "run", NETWORKS, settings(steps=0), show=False)
+    line = Watch(tmp_path, data.window(0, 39), NETWORKS.latent, seed=3).look(0, run.generator)
+    assert "no coverage (it needs 40 held-out textures)" in line
+
+
 def test_spread_is_one_for_the_data_and_none_for_copies(data):
     reference = CoverageReference(data[:100], H=H)
     assert reference.spread(data[100:]) == pytest.approx(1, abs=0.15)
@@ -75,6 +104,9 @@ def look(step, coverage=0.5, spread=1.0, broad=False):
         ([look(1, spread=0.2), look(2, spread=0.05)], None),
         ([look(1), look(2, spread=0.4), look(3, spread=0.9)], None),  # it came back
         ([], None),
+        # a generator that learns: fewer and fewer of its samples lie far off the data
+        ([look(1, 1.0, 33.8, True), look(2, 1.0, 13.6), look(3, 1.0, 2.4), look(4, 0.94, 0.98)], None),
+        ([look(1, 0.0, 50.0, True), look(2, 0.0, 0.4, True)], "spread"),  # all alike, wherever that is
     ],
 )
 def test_a_collapse_is_noticed(lines, name):

@@ -91,7 +91,9 @@ def shortest(H: Hamiltonian, size: tuple[int, int], count: int, goal: float) -> 
 
     low, high = 0, 1
     found = cooled(high)
-    while float(H.energy_excess(found).mean()) > goal and high < SLOWEST:
+    while float(H.energy_excess(found).mean()) > goal:
+        if high == SLOWEST:
+            return high, found
         low, high = high, min(2 * high, SLOWEST)
         found = cooled(high)
     while high - low > 1:
@@ -133,6 +135,7 @@ def print_sample(result: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    if not result["schedule"]["reached"]:
+    if result["schedule"]["reached"]:
+        console.print(f"the generator is {result['ratio']:.3g} times as fast")
+    else:
         console.print("no annealing that was tried gets as low")
-    console.print(f"the generator is {result['ratio']:.3g} times as fast")

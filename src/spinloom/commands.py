@@ -27,7 +27,7 @@ from spinloom.options import (
     sides_of,
     statistics_line,
 )
-from spinloom.run import SHIPPED, load
+from spinloom.run import load
 from spinloom.sample import DDLS
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -108,6 +108,8 @@ def simulate(
         data = simulate_dataset(out, H, sides, samples, seed, show=show, shard=part, **settings)
     if data is None:
         print(f"{out}: all that falls to job {shard} is there; shards of other jobs are missing", file=sys.stderr)
+        if as_json:
+            print_json({"path": str(out), "complete": False})
     elif as_json:
         print_json({"path": str(out), **data.info})
     else:
@@ -171,7 +173,7 @@ def sample(
     Parameters
     ----------
     run
-        Folder of a run, or the name of a model that comes with the package.
+        Folder of a run.
     out
         Folder of the data set to make.
     """
@@ -227,7 +229,7 @@ def bench(
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
     preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
-    run: Annotated[Path, Parameter(help="Of sample: folder of a run, or a shipped model's name.")] = Path(SHIPPED),
+    run: Annotated[Path | None, Parameter(help="Of sample: folder of a run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time the package, as ratios measured in one run.
@@ -241,6 +243,8 @@ def bench(
     if what == "sample":
         from spinloom.bench_sample import bench_sample, print_sample
 
+        if run is None:
+            raise BadInput("bench sample: which generator? name a run, --run FOLDER")
         raced = bench_sample(load(run))
         if as_json:
             print_json(raced)

@@ -72,6 +72,8 @@ def measure(
                 raise BadInput(f"{name}: lattice {textures.size}, but the reference's is {real.size}; use one of that")
             if textures.path.resolve() == real.path.resolve():
                 raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
+        if not 0 < round(held_out * len(real)) < len(real):
+            raise BadInput(f"--held-out {held_out:g}: a share of {reference}'s {len(real)} textures; use e.g. 0.25")
         front, tail = real.split(1 - held_out)
         spaces: tuple[Space, ...] = ("features", "spins")
         judges = {space: CoverageReference(tail[:limit], space, model, seed, second=front[:limit]) for space in spaces}

@@ -113,6 +113,7 @@ def import_(
 
 def _magnitude(origin: Mapping[str, Any]) -> str:
     kept, unit = origin["magnitude"], origin.get("unit") or ""
+    unit = "" if unit == "1" else unit  # of vectors that are without one
     if isinstance(kept, Mapping):
         return f"{kept['mean']:.6g} ± {kept['std']:.3g} ({kept['min']:.6g} to {kept['max']:.6g}) {unit}".rstrip()
     return f"{kept:.9g} {unit}".rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -141,6 +142,8 @@ class Dataset:
             BadInput: there are none, or fewer than ``number``.
         """
         first, count = whole("first", first), len(self)
+        if not 0 <= first < count:
+            raise BadInput(f"first={first}: {self.path} has {count} textures, counted from 0; use 0 to {count - 1}")
         number = count - first if number is None else whole("number", number)
         if not (0 <= first < count and 1 <= number <= count - first):
             raise BadInput(
@@ -297,7 +300,10 @@ def simulate(
 def _place(shard: Any) -> tuple[int, int]:
     if not isinstance(shard, (tuple, list)) or len(shard) != 2:
         raise BadInput(f"shard={shard!r}: need (i, n), the i-th of n jobs; use e.g. shard=(0, 4)")
-    return whole("shard", shard[0]), whole("shard", shard[1])
+    try:
+        return operator.index(shard[0]), operator.index(shard[1])
+    except TypeError:
+        raise BadInput(f"shard={shard!r}: need two whole numbers; use e.g. shard=(0, 4)") from None
 
 
 def _make(out: Path, simulation: Simulation, missing: list[int], threads: int | None, show: bool) -> None:

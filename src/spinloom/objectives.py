@@ -125,7 +125,7 @@ class Objective(abc.ABC):
     Attributes:
         beta: weight of the KL divergence, Eq. (1).
         gamma: weight of the adversarial term in the hybrid's generator, Eq. (3).
-        r1: twice the weight of :func:`r1_penalty` in the discriminator's loss; 0 (the paper) leaves it out.
+        r1: the discriminator's loss has r1/2 times :func:`r1_penalty`; 0 (the paper) leaves it out.
         instance_noise: standard deviation of the Gaussian noise added to every vector that the discriminator sees
             in training; 0 (the paper) adds none (Sønderby et al. 2017).
     """

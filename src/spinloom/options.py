@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
@@ -44,7 +45,7 @@ def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str =
             kind = _changes(kind, without)  # type: ignore[arg-type]
         elif item.name == "size":
             kind = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
-        text = " ".join((help_of.get(item.name) or "").replace("``", "").split())
+        text = " ".join(re.sub(r"``|:\w+:`[^`]*`", "", help_of.get(item.name) or "").split())
         convert: dict[str, Any] = {"converter": _whole} if kind is int else {}
         options.append((item.name, Annotated[kind | None, Parameter(help=text, **convert)], field(default=None)))
     twin = make_dataclass(f"{config.__name__}Changes", options, frozen=True)

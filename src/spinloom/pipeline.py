@@ -24,7 +24,7 @@ from spinloom.objectives import OBJECTIVES, reconstruction_error
 from spinloom.sample import DDLS, reconstruct, sample
 from spinloom.schedule import Schedule, Step
 from spinloom.spiral import ground_state
-from spinloom.train import TrainingConfig, train
+from spinloom.train import QUIET, TrainingConfig, train
 
 try:
     import resource
@@ -294,6 +294,12 @@ def _judged(
     return {**asdict(row), "seconds": seconds, "measures": table.summary(), "coverage": coverage}
 
 
+def changes(there: Any, asked: dict[str, Any]) -> list[str]:
+    """What differs between two pipelines' settings and changes what comes out."""
+    lines = runs.differences(runs.completed(there, PipelineConfig().as_dict()), asked)
+    return [line for line in lines if line.split(":")[0] not in QUIET]
+
+
 class _State:
     """``pipeline.json``: the pinned config and what every stage took, over all calls."""
 
@@ -313,7 +319,7 @@ class _State:
             there = read_json(path)
             if not isinstance(there, dict) or not {"config", "seconds"} <= there.keys():
                 raise BadInput(f"{path}: is not a pipeline's state; use another folder")
-            changed = runs.differences(there.get("config"), asked)
+            changed = changes(there.get("config"), asked)
             if changed:
                 raise BadInput(
                     f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder"

@@ -43,8 +43,6 @@ CONFIG, METRICS, CHECKPOINT, WEIGHTS = (
 MODELS = Path(__file__).with_name("models")
 """Runs that come with the package: config, weights in half precision and a card, a folder each."""
 
-SHIPPED = "labyrinth-128"
-
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
@@ -147,6 +145,18 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if old == new else [f"{where[1:]}: {old} there, {new} asked"]
 
 
+def completed(found: Any, defaults: Mapping[str, Any]) -> Any:
+    """Nested settings with those filled in that came with a later version: they have had their defaults."""
+    if not isinstance(found, Mapping):
+        return found
+    more = {
+        name: completed(found[name], value)
+        for name, value in defaults.items()
+        if isinstance(value, Mapping) and name in found
+    }
+    return {**defaults, **found, **more}
+
+
 def network_tensors(nets: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Every parameter and buffer as "player/name", contiguous."""
     return {
@@ -194,6 +204,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error}); train the run again") from error
     except (SafetensorError, KeyError, ValueError) as error:
         raise BadInput(f"{path}: is damaged ({error}); delete it and train again") from error
+
+
+def step_of(path: Path) -> int | None:
+    """The step of a checkpoint or weights file, from its header; None if there is no good one."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return int((handle.metadata() or {})["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
 
 
 def restore(nets: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -297,7 +316,7 @@ def _found(path: Path | str) -> Path:
 
 
 def load(path: Path | str, device: str = "cpu") -> Run:
-    """A run's networks, in eval mode, with their settings; ``path`` is its folder or a shipped model's name.
+    """A run's networks, in eval mode, with their settings; ``path`` is a folder, or a name in :data:`MODELS`.
 
     Raises:
         BadInput: the folder is missing, is no run, or its weights are missing or damaged.

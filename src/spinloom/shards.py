@@ -116,7 +116,7 @@ def complete(head: dict[str, Any], records: Iterable[dict[str, Any]]) -> dict[st
     """The content of ``dataset.json``: header, shards, and mean and standard deviation of the measures.
 
     With n, m and s² the shards' counts, means and squared deviations, and M = Σ n m / Σ n, the variance is
-    (Σ s² + Σ n (m − M)²) / Σ n.
+    (Σ s² + Σ n (m − M)²) / (Σ n − 1).
     """
     shards: list[dict[str, Any]] = []
     columns: dict[str, list[tuple[float, float]]] = {}
@@ -130,7 +130,7 @@ def complete(head: dict[str, Any], records: Iterable[dict[str, Any]]) -> dict[st
         mean = math.fsum(count * part for count, (part, _) in zip(counts, parts, strict=True)) / sum(counts)
         within = math.fsum(squares for _, squares in parts)
         between = math.fsum(count * (part - mean) ** 2 for count, (part, _) in zip(counts, parts, strict=True))
-        std = math.sqrt((within + between) / sum(counts))
+        std = math.sqrt((within + between) / max(1, sum(counts) - 1))
         statistics[name] = {"mean": _rounded(mean), "std": _rounded(std)}
     return {**head, "shards": shards, "statistics": statistics}
 
@@ -148,6 +148,8 @@ def read_info(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_dir():
+        if path.exists():
+            raise BadInput(f"{path}: is a file; name the folder of a data set")
         raise BadInput(f"{path}: no such folder; make a data set there with simulate, or check the path")
     if not (path / INFO).exists():
         if (path / PLAN).exists():

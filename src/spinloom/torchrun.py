@@ -52,15 +52,35 @@ class Crew:
         distributed.all_reduce(count)
         return bool(count.item())
 
+    def agree(self, number: int, device: str | torch.device = "cpu") -> bool:
+        """Whether all have the same number."""
+        if self.world == 1:
+            return True
+        ends = torch.tensor([float(number), -float(number)], dtype=torch.float64, device=device)
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+        return ends[0].item() == -ends[1].item()
+
     def meet(self) -> None:
         """Wait until all are here."""
         if self.world > 1:
             distributed.barrier()
 
 
+def _world() -> int:
+    """How many processes ``torchrun`` started; 1 without it."""
+    found = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    if found["RANK"] is None or found["WORLD_SIZE"] in (None, "1"):
+        return 1
+    numbers = {name: str(found[name]).isdigit() for name in ("RANK", "WORLD_SIZE")}
+    wrong = [name for name, value in found.items() if value is None or not numbers.get(name, True)]
+    if wrong:
+        raise BadInput(f"{wrong[0]}={found[wrong[0]]}: set by no torchrun; start with torchrun, or unset RANK")
+    return int(str(found["WORLD_SIZE"]))
+
+
 def speaks() -> bool:
     """Whether this process is the one of ``torchrun``'s that prints; True without ``torchrun``."""
-    return os.environ.get("RANK", "0") == "0"
+    return _world() == 1 or os.environ["RANK"] == "0"
 
 
 @contextmanager
@@ -68,10 +88,10 @@ def joined(device: str) -> Iterator[tuple[Crew, str]]:
     """The processes that ``torchrun`` started with this one, and this one's device; alone without ``torchrun``.
 
     Raises:
-        BadInput: more processes on this machine than it has GPUs.
+        BadInput: more processes on this machine than it has GPUs; variables that ``torchrun`` has not set; another
+            process has stopped.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-    if world == 1:
+    if _world() == 1:
         yield Crew(), device
         return
     cuda = torch.device(device).type == "cuda"
@@ -89,9 +109,20 @@ def joined(device: str) -> Iterator[tuple[Crew, str]]:
         distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Crew(distributed.get_rank(), distributed.get_world_size()), device
+    except distributed.DistError as error:
+        raise BadInput(_lost(error)) from error
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise BadInput(_lost(error)) from error
     finally:
         if mine:
             distributed.destroy_process_group()
+
+
+def _lost(error: Exception) -> str:
+    why = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+    return f"torchrun: another process has stopped ({why}); what it said is the reason, the same command goes on"
 
 
 class _Sum(torch.autograd.Function):

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +44,7 @@ class TrainingConfig:
         momentum: Adam's (β₁, β₂).
         beta: weight of the KL divergence, Eq. (1).
         gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
-        r1: weight of the R1 gradient penalty on the discriminator; 0 (the paper) has none.
+        r1: the discriminator's loss has r1/2 E[|∂logit/∂x|²] over real textures more; 0 (the paper) has none.
         instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
@@ -56,7 +55,7 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: whether metrics, looks and pictures are written for TensorBoard too, into the run's folder.
-        watch_every: steps between looks at what the generator draws (:mod:`spinloom.watch`); 0 for none.
+        watch_every: steps between looks at what the generator draws (``watch.jsonl``); 0 for none.
 
     Raises:
         BadInput: a value outside its range.
@@ -206,21 +205,18 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
     }
 
 
+QUIET = frozenset(f"training.{name}" for name in ("checkpoint_every", "log_every", "watch_every", "tensorboard"))
+"""Settings that do not change what comes out."""
+
 # settings that may change when a run goes on: they do not change a step
-_FREE = {
-    "training.steps",
-    "training.checkpoint_every",
-    "training.log_every",
-    "training.watch_every",
-    "training.tensorboard",
-    "data.path",
-}
+_FREE = QUIET | {"training.steps", "data.path"}
 
 
 def _check_same(out: Path, asked: dict[str, Any]) -> None:
     there = runs.read_config(out)
-    differ = runs.differences({key: there.get(key) for key in asked}, asked)
-    differ = [d for d in differ if d.split(":")[0] not in _FREE]
+    there = runs.completed(there, {"training": TrainingConfig().as_dict(), "networks": NetworkConfig().as_dict()})
+    found = {key: there.get(key) for key in asked}
+    differ = [d for d in runs.differences(found, asked) if d.split(":")[0] not in _FREE]
     if differ:
         raise BadInput(f"{out}: holds a run with other settings ({'; '.join(differ)}); use another folder")
 
@@ -316,7 +312,8 @@ def _train(
     if tensors:
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
         runs.restore_optimisers(optimisers, tensors)
-    crew.meet()  # all have read what is there before anything is written
+    if not crew.agree(step, device):  # and so all have read what is there before anything is written
+        raise BadInput(f"{out}: its checkpoint is of step {step} here, but not for every process; use a shared folder")
     latent = networks.latent
     if not crew.leads:
         _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, None, False, say)
@@ -368,10 +365,12 @@ def _go_on(
 ) -> None:
     """Steps ``step`` + 1 … ``config.steps``, with metrics and checkpoints."""
     metrics = _Metrics(out, step, config.tensorboard) if crew.leads else None
+    seen = "averaged" if config.average else "generator"
     if watch is not None:
         watch.resume(step)
+        if step and step % config.watch_every == 0 and not watch.has(step):  # killed between checkpoint and look
+            say(watch.look(step, nets[seen]))
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
-    saved = step
     with (
         for_networks(),
         _deferred_interrupt() as caught,
@@ -385,44 +384,45 @@ def _go_on(
             try:
                 losses = update(nets, optimisers, objective, spins, draw, crew)
             except FloatingPointError as error:
-                raise FloatingPointError(
-                    f"step {step + 1}: {error}; {_kept(out, saved)}; try a smaller rate"
-                ) from error
+                raise FloatingPointError(f"step {step + 1}: {error}; {_kept(out)}; try a smaller rate") from error
             step += 1
             if config.average:
                 follow(nets["averaged"], nets["generator"], min(config.average, step / (step + 9)))
             advance(1)
             if metrics is None:
                 continue
-            with _named(out, step, saved):
+            with _named(out, step):
                 if step % config.log_every == 0 or step == config.steps:
                     metrics.write(step, losses)
-                if watch is not None and step % config.watch_every == 0:
-                    say(watch.look(step, nets["averaged" if config.average else "generator"]))
-                    metrics.show(step, watch.lines[-1], watch.picture)
                 if step % config.checkpoint_every == 0:
                     runs.write_checkpoint(out, nets, optimisers, step)
-                    saved = step
-        if metrics is not None and (saved < step or not (out / runs.WEIGHTS).exists()):
-            with _named(out, step, saved):
+            if watch is not None and step % config.watch_every == 0:
+                say(watch.look(step, nets[seen]))
+                metrics.show(step, watch)
+        if metrics is not None and (runs.step_of(out / runs.CHECKPOINT) != step or not (out / runs.WEIGHTS).exists()):
+            with _named(out, step):
                 runs.write_checkpoint(out, nets, optimisers, step)
     if step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
 
 
-def _kept(out: Path, saved: int) -> str:
-    file = out / runs.CHECKPOINT
-    return f"the checkpoint of step {saved}, {file}, is good" if file.exists() else "there is no checkpoint yet"
+def _kept(out: Path) -> str:
+    step = runs.step_of(out / runs.CHECKPOINT)
+    return (
+        "there is no checkpoint yet"
+        if step is None
+        else f"the checkpoint of step {step}, {out / runs.CHECKPOINT}, is good"
+    )
 
 
 @contextmanager
-def _named(out: Path, step: int, saved: int) -> Iterator[None]:
+def _named(out: Path, step: int) -> Iterator[None]:
     """What goes wrong in writing is told with the checkpoint that is still good."""
     try:
         yield
     except (BadInput, OSError) as error:
-        why = str(error) if isinstance(error, BadInput) else f"{error.strerror or error}; free the disk"
-        raise BadInput(f"step {step}: {why}; {_kept(out, saved)}, the same call goes on from it") from error
+        why = str(error) if isinstance(error, BadInput) else error.strerror or str(error)
+        raise BadInput(f"step {step}: {why}; {_kept(out)}, the same call goes on from it") from error
 
 
 class _Metrics:
@@ -458,13 +458,13 @@ class _Metrics:
             for name, value in values.items():
                 self._board.add_scalar(f"training/{name}", value, step)
 
-    def show(self, step: int, found: Mapping[str, Any], picture: np.ndarray | None) -> None:
+    def show(self, step: int, watch: Watch) -> None:
         """What a look has found, on the board alone: ``watch.jsonl`` has it."""
-        if not self._board:
+        if not self._board or not watch.has(step):
             return
-        for name, value in found.items():
+        for name, value in watch.lines[-1].items():
             number = value["mean"] if isinstance(value, Mapping) else value
             if name != "step" and isinstance(number, (int, float)):
                 self._board.add_scalar(f"prior samples/{name}", number, step)
-        if picture is not None:
-            self._board.add_image("prior samples", picture, step, dataformats="HWC")
+        if watch.picture is not None:
+            self._board.add_image("prior samples", watch.picture, step, dataformats="HWC")

@@ -13,7 +13,7 @@ from spinloom import run as runs
 from spinloom.dataset import simulate
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
-from spinloom.pipeline import PipelineConfig, run_pipeline
+from spinloom.pipeline import PipelineConfig, changes, run_pipeline
 
 STATE, RESULTS = "trials.json", "results.json"
 
@@ -130,7 +130,10 @@ def _pin(out: Path, config: PipelineConfig, trials: int) -> None:
     asked = {"config": config.as_dict(), "trials": trials}
     path = out / STATE
     if path.is_file():
-        changed = runs.differences(read_json(path), asked)
+        there = read_json(path)
+        changed = changes(there.get("config"), asked["config"])
+        if there.get("trials") != trials:
+            changed.append(f"trials: {there.get('trials')} there, {trials} asked")
         if changed:
             raise BadInput(f"{out}: holds trials with other settings ({'; '.join(changed)}); use another folder")
         return

@@ -24,6 +24,9 @@ FILE, FOLDER = "watch.jsonl", "watch"
 TEXTURES = 200
 """Textures drawn at every look, and held-out ones that they are compared with, at most."""
 
+FEWEST = 40
+"""Held-out textures that coverage needs."""
+
 AT_ONCE = 50
 
 SHOWN = 6
@@ -71,11 +74,18 @@ class Watch:
         write_text(self.out / FILE, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def look(self, step: int, generator: nn.Module) -> str:
-        """Draw, measure, write; a line that says what was found.
+        """Draw, measure, write; a line that says what was found, or why nothing was: that does not stop a training."""
+        try:
+            return self._look(step, generator)
+        except (BadInput, OSError, ValueError, RuntimeError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"step {step}: no look at the generator ({why}); the training goes on"
 
-        Raises:
-            BadInput: the disk is full.
-        """
+    def has(self, step: int) -> bool:
+        """Whether the last look was at this step."""
+        return bool(self.lines) and self.lines[-1]["step"] == step
+
+    def _look(self, step: int, generator: nn.Module) -> str:
         spins = self._draw(generator)
         found: dict[str, Any] = {"step": step} | _summary(spins, self.held_out)
         reference = self._known()
@@ -110,29 +120,19 @@ class Watch:
 
     def _known(self) -> CoverageReference | None:
         """The held-out textures' side of the coverage, made at the first look; None if they are too few."""
-        if self._reference is None:
-            textures = self.held_out[:TEXTURES]
-            try:
-                self._reference = CoverageReference(textures, H=self.held_out.hamiltonian)
-            except BadInput:
-                return None
+        if self._reference is None and len(self.held_out) >= FEWEST:
+            self._reference = CoverageReference(self.held_out[:TEXTURES], H=self.held_out.hamiltonian)
         return self._reference
 
     def _paint(self, step: int, spins: Spins) -> None:
         try:
-            from spinloom.draw import hero
+            from spinloom.draw import hero, pixels, png_bytes
         except ImportError:  # a machine with the bare necessities
             return
-        from io import BytesIO
-
-        png, pixels = BytesIO(), BytesIO()
         figure = hero(spins[:SHOWN])
-        figure.savefig(png, dpi=100)
+        self.picture = pixels(figure, 100)
         (self.out / FOLDER).mkdir(exist_ok=True)
-        write_bytes(self.out / FOLDER / f"step-{step:06d}.png", png.getvalue())
-        figure.savefig(pixels, dpi=100, format="rgba")
-        width = round(100 * figure.get_figwidth())
-        self.picture = np.frombuffer(pixels.getvalue(), np.uint8).reshape(-1, width, 4)[..., :3]
+        write_bytes(self.out / FOLDER / f"step-{step:06d}.png", png_bytes(self.picture))
 
 
 def _summary(spins: Spins, held_out: Dataset) -> dict[str, Any]:
@@ -150,11 +150,14 @@ def _summary(spins: Spins, held_out: Dataset) -> dict[str, Any]:
 def collapsed(lines: list[dict[str, Any]]) -> str | None:
     """Which quantity says, at the last of these looks, that the modes collapse; None if none does.
 
-    The coverage, or the spread of the samples in the space of features, is below half of the best it was.
+    The coverage, or the spread of the samples in the space of features, is below half of the best it was. A spread
+    beyond the data's own counts as the data's, and a coverage that outliers inflate (``broad``) does not count.
     """
     for name, worth in WORTH.items():
-        values = [line[name] for line in lines if line.get(name) is not None and not line.get("broad")]
-        if not values or lines[-1].get(name) is None or lines[-1].get("broad"):
+        inflated = name == "coverage"
+        known = [line for line in lines if line.get(name) is not None and not (inflated and line.get("broad"))]
+        values = [min(line[name], 1.0) for line in known]
+        if not known or known[-1] is not lines[-1]:
             continue
         if max(values) > worth and values[-1] < FALL * max(values):
             return name
@@ -171,6 +174,8 @@ def said(found: dict[str, Any]) -> str:
     if "coverage" in found:
         mark = "†" if found["broad"] else ""
         parts.append(f"coverage {found['coverage']:.2f}{mark} (data {found['data_against_data']:.2f})")
+    else:
+        parts.append(f"no coverage (it needs {FEWEST} held-out textures)")
     line = f"step {found['step']}: " + ", ".join(parts)
     if "collapse" in found:
         line += f"; its {found['collapse']} has fallen to under half of what it was: a mode collapse?"
