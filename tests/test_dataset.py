@@ -97,7 +97,7 @@ def test_statistics_are_those_of_the_stored_textures(finished):
     for name, values in columns.items():
         found = data.info["statistics"][name]
         assert found["mean"] == pytest.approx(float(values.mean()), abs=1e-8)
-        assert found["std"] == pytest.approx(float(values.std(correction=0)), abs=1e-8)
+        assert found["std"] == pytest.approx(float(values.std(correction=1)), abs=1e-8)
 
 
 @pytest.mark.parametrize("change", [{"threads": 1}, {"size": (8, 12), "H": Hamiltonian(D=0.6, J=1)}])
