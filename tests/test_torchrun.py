@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from spinloom.dataset import simulate
+from spinloom.dataset import open_dataset, simulate
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.presets import TRAININGS
+from spinloom.run import read_metrics
 from spinloom.schedule import Schedule
 from spinloom.torchrun import joined, speaks
+from spinloom.train import train
 
 WORKER = Path(__file__).with_name("torchrun_gradients.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -46,22 +50,34 @@ def textures(tmp_path_factory):
     return out
 
 
-TRAIN = ["--preset", "quick", "--steps", "3", "--batch", "10", "--log-every", "1"]
+RECIPE = TRAININGS["quick"]
+NARROW = replace(RECIPE.networks, generator=4, discriminator=4, encoder=4)
+OPTIONS = [
+    "--preset",
+    "quick",
+    "--steps",
+    "3",
+    "--batch",
+    "10",
+    "--log-every",
+    "1",
+    "--networks.generator",
+    "4",
+    "--networks.discriminator",
+    "4",
+]
+OPTIONS += ["--networks.encoder", "4", "--quiet", "--json"]
 
 
 def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
-    narrow = ["--networks.generator", "4", "--networks.discriminator", "4", "--networks.encoder", "4"]
-    options = [*TRAIN, *narrow, "--quiet", "--json"]
-    one = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "one", *options)
-    two = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
-    assert json.loads(two.stdout)["step"] == json.loads(one.stdout)["step"] == 3  # said once
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert [line["step"] for line in logs[1]] == [1, 2, 3]
+    config = replace(RECIPE.training, steps=3, batch=10, log_every=1)
+    train(open_dataset(textures), tmp_path / "one", NARROW, config, show=False)
+    two = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "two", *OPTIONS)
+    assert json.loads(two.stdout)["step"] == 3  # said once
+    one, other = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
+    assert [line["step"] for line in other] == [1, 2, 3]
     for name in ("reconstruction", "kl", "discriminator", "generator"):
-        assert logs[1][0][name] == pytest.approx(logs[0][0][name], rel=1e-4, abs=2e-6)
+        assert other[0][name] == pytest.approx(one[0][name], rel=1e-4, abs=2e-6)
     weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two")]
     moved = 0.0
     for name, tensor in weights[0].items():  # Adam's steps are of one size; almost all go one way
@@ -69,9 +85,8 @@ def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
             moved = max(moved, float((tensor - weights[1][name]).abs().mean()))
     assert moved < 2e-4
     # and it goes on alone from what two have left
-    options[options.index("--steps") + 1] = "4"
-    again = run(sys.executable, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
-    assert json.loads(again.stdout)["step"] == 4
+    again = train(open_dataset(textures), tmp_path / "two", NARROW, replace(config, steps=4), show=False)
+    assert again.step == 4
 
 
 @pytest.mark.parametrize(
