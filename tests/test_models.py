@@ -1,0 +1,70 @@
+"""Models that come with the package: packed in half precision, loaded by name."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import spinloom as sl
+from spinloom import run as runs
+from spinloom.errors import BadInput
+from spinloom.train import train
+from test_train import NETWORKS, QUICK, H, settings
+
+SHIP = Path(__file__).parents[1] / "benchmarks" / "ship.py"
+
+
+@pytest.fixture
+def ship():
+    spec = importlib.util.spec_from_file_location("ship", SHIP)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "MODELS", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_a_packed_run_draws_by_name_what_its_average_does(ship, shelf, tmp_path, monkeypatch):
+    data = sl.simulate(tmp_path / "set", H, 32, 60, seed=1, schedule=QUICK, show=False)
+    run = train(data, tmp_path / "run", NETWORKS, settings(average=0.9), show=False)
+    config, weights = ship.packed(tmp_path / "run")
+    (shelf / "little").mkdir(parents=True)
+    (shelf / "little" / runs.CONFIG).write_text(json.dumps(config))
+    (shelf / "little" / runs.WEIGHTS).write_bytes(weights)
+    assert len(weights) < 0.5 * (tmp_path / "run" / runs.WEIGHTS).stat().st_size
+    assert str(tmp_path) not in json.dumps(config)
+
+    monkeypatch.chdir(tmp_path)
+    model = sl.load("little")
+    assert runs.shipped() == ["little"]
+    assert set(model.nets) == {"discriminator", "encoder", "generator"}
+    assert model.hamiltonian == H and model.step == 12
+    for name, tensor in run.nets["averaged"].state_dict().items():
+        assert torch.allclose(model.generator.state_dict()[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+    apart = sl.sample(model, 8, method="ddls", steps=2) - sl.sample(run, 8, method="ddls", steps=2)
+    assert float(apart.abs().mean()) < 0.01
+    with pytest.raises(BadInput, match=r"littel: no such folder; .* or use little, which comes with the package"):
+        sl.load("littel")
+
+
+def test_a_folder_here_comes_before_a_model_of_the_package(shelf, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (shelf / "little").mkdir(parents=True)
+    (shelf / "little" / runs.CONFIG).write_text("{}")
+    (tmp_path / "little").mkdir()
+    with pytest.raises(BadInput, match=r"^little: is not a run"):
+        sl.load("little")
+
+
+def test_a_model_below_a_floor_is_told(ship):
+    good = {"energy_excess": -0.0419, "nodal_points": 0.0}
+    assert ship.missed({"prior": good, "prior + relax 20": good}) == []
+    bad = {"energy_excess": -0.0385, "nodal_points": 1.2}
+    assert len(ship.missed({"prior": bad, "prior + relax 20": bad})) == 4
