@@ -13,7 +13,8 @@ from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import Hybrid
 from spinloom.run import build_networks
-from spinloom.train import TrainingConfig, draw_latents
+from spinloom.train import draw_latents
+from spinloom.training_config import TrainingConfig
 
 PLAYERS = ("encoder", "decoder", "discriminator")
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=4, patch=4)

@@ -142,7 +142,7 @@ def test_r1_of_a_linear_discriminator_is_its_weights_square():
 
     judge = Linear()
     penalty = r1_penalty(judge, scene(GAN())[1])
-    assert float(penalty.detach()) == pytest.approx(float(judge.weight.square().sum()), rel=1e-12)
+    assert float(penalty.detach()) == pytest.approx(float(judge.weight.detach().square().sum()), rel=1e-12)
     (slope,) = torch.autograd.grad(penalty, [judge.weight])
     assert torch.allclose(slope, 2 * judge.weight.detach())
 

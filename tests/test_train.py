@@ -15,7 +15,8 @@ import spinloom as sl
 from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
 from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, build_networks, read_metrics, read_tensors
-from spinloom.train import TrainingConfig, draw_latents, train
+from spinloom.train import draw_latents, train
+from spinloom.training_config import TrainingConfig
 
 H = sl.Hamiltonian(D=0.6)
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
@@ -53,7 +54,8 @@ CHILD = """
 import sys
 from spinloom import open_dataset
 from spinloom.networks import NetworkConfig
-from spinloom.train import TrainingConfig, train
+from spinloom.train import train
+from spinloom.training_config import TrainingConfig
 networks = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
 config = TrainingConfig(steps=40, batch=5, checkpoint_every=4, log_every=1)
 train(open_dataset(sys.argv[1]), sys.argv[2], networks, config, show=False)

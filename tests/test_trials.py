@@ -15,7 +15,7 @@ from spinloom.networks import NetworkConfig
 from spinloom.pipeline import PipelineConfig
 from spinloom.run import WEIGHTS, read_tensors
 from spinloom.sample import DDLS
-from spinloom.train import TrainingConfig
+from spinloom.training_config import TrainingConfig
 from spinloom.trials import combined, run_trials
 
 TINY = PipelineConfig(

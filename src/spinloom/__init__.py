@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from spinloom.schedule import Schedule
     from spinloom.spiral import ground_state
     from spinloom.topology import bond_share, charge, nodal_points
-    from spinloom.train import TrainingConfig, train
+    from spinloom.train import train
+    from spinloom.training_config import TrainingConfig
 
 _ROOMS = {
     "anneal": ("anneal", "relax"),
@@ -55,7 +56,8 @@ _ROOMS = {
     "schedule": ("Schedule",),
     "spiral": ("ground_state",),
     "topology": ("bond_share", "charge", "nodal_points"),
-    "train": ("TrainingConfig", "train"),
+    "train": ("train",),
+    "training_config": ("TrainingConfig",),
 }
 _HOME = {verb: room for room, verbs in _ROOMS.items() for verb in verbs}
 

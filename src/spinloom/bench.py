@@ -20,6 +20,7 @@ from spinloom.hamiltonian import Hamiltonian, as_size
 from spinloom.peers import PEERS, Worker, version
 from spinloom.progress import progress
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule, Step
+from spinloom.timing import median_ratio
 
 YARDSTICK = Path(__file__).parents[2] / "benchmarks" / "yardstick" / "annealer.c"
 
@@ -90,7 +91,7 @@ def bench_anneal(
         "rates": rates,
         "scaling": rates["all_threads"] / rates["schedule"] if "all_threads" in rates else None,
         "yardstick": {name: statistics.median(values) for name, values in theirs.items()} if program else None,
-        "ratio": {name: _median_ratio(ours[name], theirs[name]) for name in RACES} if program else None,
+        "ratio": {name: median_ratio(ours[name], theirs[name]) for name in RACES} if program else None,
         "note": note,
         "peers": race_peers(size, rounds, show) if peers else None,
     }
@@ -200,7 +201,7 @@ def _race_metropolis(worker: Worker, size: int, rounds: int) -> list[dict[str, A
         "unit": "M a second",
         "theirs": statistics.median(theirs),
         "ours": statistics.median(ours),
-        "ratio": _median_ratio(ours, theirs),
+        "ratio": median_ratio(ours, theirs),
     }
     return [race, _mean_energies(worker.name, H, T, min(size, 64))]
 
@@ -244,7 +245,7 @@ def _race_llg(worker: Worker, size: int, rounds: int) -> list[dict[str, Any]]:
             "unit": "M a second",
             "theirs": statistics.median(theirs),
             "ours": statistics.median(ours),
-            "ratio": _median_ratio(ours, theirs),
+            "ratio": median_ratio(ours, theirs),
         }
     ]
     plan = worker.ask("plan", texture=file, goals=goals)
@@ -262,7 +263,7 @@ def _race_llg(worker: Worker, size: int, rounds: int) -> list[dict[str, Any]]:
                     "unit": "ms",
                     "theirs": 1e3 * statistics.median(theirs) if theirs else None,
                     "ours": 1e3 * statistics.median(ours),
-                    "ratio": _median_ratio(theirs, ours) if theirs else None,
+                    "ratio": median_ratio(theirs, ours) if theirs else None,
                 }
             )
     return races
@@ -293,10 +294,6 @@ def _seconds(texture: torch.Tensor, H: Hamiltonian, sweeps: int) -> float:
 def _mean(values: list[float]) -> list[float]:
     """The mean and its standard error."""
     return [statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5]
-
-
-def _median_ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 def _rate(H: Hamiltonian, size: int, samples: int, threads: int, schedule: Schedule) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.run import Run
 from spinloom.sample import sample
 from spinloom.schedule import Schedule
+from spinloom.timing import median_ratio, timed
 from spinloom.topology import nodal_points
 
 SLOWEST = 400
@@ -49,11 +48,12 @@ def bench_sample(run: Run, count: int = 100, relax: int = 20, rounds: int = 5) -
     schedule = cooling(temperatures)
     seconds: dict[str, list[float]] = {"generator": [], "annealing": []}
     for number in range(rounds):
-        seconds["generator"].append(_timed(lambda number=number: sample(run, count, seed=number, relax=relax)))
+        seconds["generator"].append(timed(lambda number=number: sample(run, count, seed=number, relax=relax)))
         seconds["annealing"].append(
-            _timed(lambda number=number: anneal(H, run.size, count, seed=number, schedule=schedule))
+            timed(lambda number=number: anneal(H, run.size, count, seed=number, schedule=schedule))
         )
-    pairs = zip(seconds["annealing"], seconds["generator"], strict=True)
+    textures = {"generator": drawn, "annealing": annealed}
+    energies = {name: float(H.energy_excess(spins).mean()) for name, spins in textures.items()}
     return {
         "unit": "textures a second",
         "run": str(run.path),
@@ -64,26 +64,22 @@ def bench_sample(run: Run, count: int = 100, relax: int = 20, rounds: int = 5) -
         "count": count,
         "relax": relax,
         "rates": {name: count / statistics.median(values) for name, values in seconds.items()},
-        "ratio": statistics.median(slow / fast for slow, fast in pairs),
-        "energy_excess": {"generator": goal, "annealing": float(H.energy_excess(annealed).mean())},
-        "nodal_points": {name: float(nodal_points(s).double().mean()) for name, s in _named(drawn, annealed)},
-        "mz_std": {name: float(s[:, 2].mean((-2, -1)).std()) for name, s in _named(drawn, annealed)},
+        "ratio": median_ratio(seconds["annealing"], seconds["generator"]),
+        "energy_excess": energies,
+        "nodal_points": {name: float(nodal_points(spins).double().mean()) for name, spins in textures.items()},
+        "mz_std": {name: float(spins[:, 2].mean((-2, -1)).std()) for name, spins in textures.items()},
         "schedule": {
             "temperatures": temperatures,
             "sweeps": schedule.sweeps,
-            "reached": float(H.energy_excess(annealed).mean()) <= goal,
+            "reached": energies["annealing"] <= goal,
         },
     }
-
-
-def _named(drawn: Tensor, annealed: Tensor) -> list[tuple[str, Tensor]]:
-    return [("generator", drawn), ("annealing", annealed)]
 
 
 def shortest(H: Hamiltonian, size: tuple[int, int], count: int, goal: float) -> tuple[int, Tensor]:
     """The least number of temperatures (to :data:`SLOWEST`) at which :func:`cooling` reaches ``goal``; the textures.
 
-    By bisection: mean energies fall with slower cooling.
+    By bisection: mean energies fall with slower cooling, but for the noise of ``count`` textures.
     """
 
     def cooled(temperatures: int) -> Tensor:
@@ -104,12 +100,6 @@ def shortest(H: Hamiltonian, size: tuple[int, int], count: int, goal: float) -> 
         else:
             high, found = middle, tried
     return high, found
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def print_sample(result: dict[str, Any]) -> None:

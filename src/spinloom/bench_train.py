@@ -6,8 +6,7 @@ import copy
 import importlib
 import importlib.util
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -21,7 +20,9 @@ from spinloom.networks import Discriminator, NetworkConfig, PeriodicConv2d
 from spinloom.objectives import Hybrid
 from spinloom.processor import for_networks
 from spinloom.run import build_networks
-from spinloom.train import TrainingConfig, draw_latents, update
+from spinloom.timing import median_ratio, timed
+from spinloom.train import draw_latents, update
+from spinloom.training_config import TrainingConfig
 
 PASSES = {"discriminator": ("all",), "encoder": ("all",), "generator": ("input", "all")}
 """Backward passes a hybrid step makes through each network: the encoder's gradient crosses the generator to the
@@ -49,13 +50,12 @@ def bench_train(
     for net in nets.values():
         net.to(device).train()
     optimisers = {
-        player: torch.optim.Adam(net.parameters(), lr=config.rate, betas=config.momentum, fused=True)
+        player: torch.optim.Adam(net.parameters(), lr=config.rate_of(player), betas=config.momentum, fused=True)
         for player, net in nets.items()
     }
     generator = torch.Generator().manual_seed(config.seed)
     spins = F.normalize(torch.randn(config.batch, 3, *networks.size, generator=generator), dim=1).to(device)
-    latents = draw_latents(config.seed, 0, config.batch, networks.latent)
-    latents = latents.to(device)
+    latents = draw_latents(config.seed, 0, config.batch, networks.latent).to(device)
     with recorded(nets) as calls:
         objective.losses(nets, spins, latents)
     parts: dict[str, Callable[[], Any]] = {
@@ -77,7 +77,7 @@ def bench_train(
         work()
     for _ in range(rounds):
         for name, work in parts.items():
-            seconds[name].append(_timed(work, device))
+            seconds[name].append(timed(work, device))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "unit": "seconds",
@@ -88,14 +88,10 @@ def bench_train(
         "torch": torch.__version__,
         "rounds": rounds,
         "seconds": medians,
-        "ratio": _median_ratio(seconds["step"], seconds["convolutions"]),
+        "ratio": median_ratio(seconds["step"], seconds["convolutions"]),
         "convolution_gflop": flops(calls) * 1e-9,
-        "pythae": _median_ratio(seconds["pythae"], seconds["step"]) if peers else None,
+        "pythae": median_ratio(seconds["pythae"], seconds["step"]) if peers else None,
     }
-
-
-def _median_ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    return statistics.median(one / other for one, other in zip(these, those, strict=True))
 
 
 def pythae_step(
@@ -228,16 +224,6 @@ def _there_and_back(net: nn.Module, inputs: Tensor) -> None:
     out = net(x)
     total = torch.stack([part.sum() for part in (out if isinstance(out, tuple) else (out,))]).sum()
     torch.autograd.grad(total, [x, *net.parameters()])
-
-
-def _timed(work: Callable[[], Any], device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def print_train(result: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from spinloom.options import (
     Size,
     TrainingChanges,
     Whole,
+    listener,
     print_json,
     sides_of,
     statistics_line,
@@ -98,10 +99,8 @@ def simulate(
     if cluster is not None:
         from spinloom.scaleout import simulate_on
 
-        def say(line: str) -> None:
-            print(line, file=sys.stderr)
-
-        data: Dataset | None = simulate_on(cluster, out, H, sides, samples, seed, show=show, say=say, **settings)
+        settings["say"] = listener(False)
+        data: Dataset | None = simulate_on(cluster, out, H, sides, samples, seed, show=show, **settings)
     elif part is None:
         data = simulate_dataset(out, H, sides, samples, seed, show=show, **settings)
     else:
@@ -143,8 +142,9 @@ def train(
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
     shapes = presets.overridden(recipe.networks, networks)
     textures = open_dataset(data)
-    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
-    run = train_run(textures, out, replace(shapes, size=textures.size), training, not (quiet or as_json), device, say)
+    silent = quiet or as_json
+    shapes = replace(shapes, size=textures.size)
+    run = train_run(textures, out, shapes, training, not silent, device, listener(silent))
     if not speaks():
         return
     if as_json:

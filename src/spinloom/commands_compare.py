@@ -26,6 +26,7 @@ from spinloom.options import (
     Walls,
     Whole,
     given_hamiltonian,
+    listener,
     print_json,
 )
 from spinloom.pipeline import run_pipeline
@@ -148,7 +149,7 @@ def run(
         Folder for data, runs, samples, pictures, results.json and report.html.
     """
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
-    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    say = listener(quiet or as_json)
     notes = presets.NOTES.get(preset, ())
     results = run_pipeline(out, config, preset, notes, not (quiet or as_json), say)
     if as_json:
@@ -181,7 +182,7 @@ def trials(
     from spinloom.trials import print_trials, run_trials
 
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
-    say = (lambda line: None) if quiet or as_json else (lambda line: print(line, file=sys.stderr))
+    say = listener(quiet or as_json)
     notes = presets.NOTES.get(preset, ())
     results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say)
     if as_json:

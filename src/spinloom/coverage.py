@@ -27,6 +27,7 @@ from spinloom.topology import charge
 
 Space = Literal["features", "spins"]
 
+FEWEST = 40  # textures that a coverage is judged by
 SHARE = 0.95  # of the model's own samples that lie above the density threshold
 MARGIN = 0.1  # a control this close to data against data makes a space not informative
 DISTINCT = 100  # textures in the control of repeated ones
@@ -134,7 +135,7 @@ class CoverageReference:
         if k < 1:
             raise BadInput(f"k={k}: neighbours are counted from 1; use e.g. k=5")
         self.space, self.H, self.seed, self.k = space, H, seed, k
-        textures = _textures(real, "real", max(40, 2 * k + 2))
+        textures = _textures(real, "real", max(FEWEST, 2 * k + 2))
         self.size = (textures.shape[-2], textures.shape[-1])
         if space == "features":
             raw = features(textures, H)
@@ -153,7 +154,7 @@ class CoverageReference:
             stand_in, model = textures[mine], vectors[mine]
         else:
             judged, radius = vectors, self._radius
-            stand_in = _textures(second, "second", max(40, 2 * k + 2), self.size)
+            stand_in = _textures(second, "second", max(FEWEST, 2 * k + 2), self.size)
             model = self._embed(stand_in)
         if radius is None:
             radius = _neighbours(judged, k)[1]

@@ -145,7 +145,7 @@ class Dataset:
         if not 0 <= first < count:
             raise BadInput(f"first={first}: {self.path} has {count} textures, counted from 0; use 0 to {count - 1}")
         number = count - first if number is None else whole("number", number)
-        if not (0 <= first < count and 1 <= number <= count - first):
+        if not 1 <= number <= count - first:
             raise BadInput(
                 f"first={first}, number={number}: {self.path} has {count} textures, counted from 0; use less"
             )
@@ -298,12 +298,11 @@ def simulate(
 
 
 def _place(shard: Any) -> tuple[int, int]:
-    if not isinstance(shard, (tuple, list)) or len(shard) != 2:
-        raise BadInput(f"shard={shard!r}: need (i, n), the i-th of n jobs; use e.g. shard=(0, 4)")
     try:
-        return operator.index(shard[0]), operator.index(shard[1])
-    except TypeError:
-        raise BadInput(f"shard={shard!r}: need two whole numbers; use e.g. shard=(0, 4)") from None
+        place, step = shard
+        return operator.index(place), operator.index(step)
+    except (TypeError, ValueError):
+        raise BadInput(f"shard={shard!r}: need (i, n), the i-th of n jobs; use e.g. shard=(0, 4)") from None
 
 
 def _make(out: Path, simulation: Simulation, missing: list[int], threads: int | None, show: bool) -> None:

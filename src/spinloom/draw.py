@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage, imsave
+from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 
 from spinloom.errors import BadInput
@@ -239,16 +238,8 @@ def _axes_at(figure: Figure, box: tuple[Number, Number, Number, Number]) -> Axes
     return figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
 
 
-def pixels(figure: Figure, dpi: Number) -> np.ndarray:
-    """The figure as it is, whatever the user's matplotlib settings for saving say: (rows, columns, RGB), 8 bits."""
-    figure.set_dpi(float(dpi))
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture (rows, columns, RGB) as a PNG file's content."""
-    file = BytesIO()
-    imsave(file, picture, format="png")
-    return file.getvalue()
+def png_bytes(figure: Figure) -> bytes:
+    """The content of a PNG file, the same bytes for the same figure."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})
+    return content.getvalue()

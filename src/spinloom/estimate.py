@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from spinloom.processor import for_networks
 from spinloom.run import build_networks
 from spinloom.sample import CHUNK, DDLS, drive, prior_latents
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
+from spinloom.timing import timed
 from spinloom.train import draw_latents, update
 
 
@@ -60,9 +60,4 @@ def estimated_seconds(config: PipelineConfig, trials: int = 1) -> dict[str, floa
 
 def _seconds(work: Callable[[], object]) -> float:
     """The shorter of two runs."""
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(timed(work), timed(work))

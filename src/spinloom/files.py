@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,22 @@ def write_bytes(path: Path | str, content: bytes) -> None:
     """
     path = Path(path)
     _write(path, content, lambda partial: partial.replace(path))
+
+
+def write_lines(path: Path | str, values: Iterable[Any]) -> None:
+    """:func:`write_bytes` of JSON values, a line each."""
+    write_bytes(path, "".join(json.dumps(value) + "\n" for value in values).encode())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON values of a file's lines, none if there is no file; a last line cut short by a kill is left out."""
+    values = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            break
+    return values
 
 
 def write_new_bytes(path: Path | str, content: bytes) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -170,17 +170,17 @@ class Objective(abc.ABC):
         return nets["discriminator"](shown)
 
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
-        return 0.5 * self.r1 * r1_penalty(nets["discriminator"], spins)
+        """R1's part of the discriminator's loss."""
+        return 0.5 * self.r1 * r1_penalty(nets["discriminator"], spins) if self.r1 else spins.new_zeros(())
 
-    def _penalised(self, nets: Networks, spins: Spins, own: tuple[Tensor, ...], loss: Tensor) -> Any:
-        """The discriminator's gradient and loss with R1's, which no factor a texture brings about."""
-        if not self.r1:
-            return own, loss
+    def _penalised(self, nets: Networks, spins: Spins, own: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The discriminator's gradient with R1's, which :func:`one_pass` cannot give, and R1's part of its loss."""
         penalty = self._penalty(nets, spins)
+        if not self.r1:
+            return own, penalty
         parameters = list(nets["discriminator"].parameters())
         more = torch.autograd.grad(penalty, parameters, allow_unused=True)  # the last bias has no say in it
-        total = tuple(one if two is None else one + two for one, two in zip(own, more, strict=True))
-        return total, loss + penalty
+        return tuple(one if two is None else one + two for one, two in zip(own, more, strict=True)), penalty
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class GAN(Objective):
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes = nets["generator"](latents.prior)
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
-        return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)} if self.r1 else judged
+        return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
         fakes = nets["generator"](latents.prior)
@@ -218,7 +218,8 @@ class GAN(Objective):
         logits = self._logits(nets, spins, leaf, latents)
         losses = self._judged(logits, len(spins))
         own, pull = one_pass(nets["discriminator"], logits, leaf, losses["discriminator"], losses["generator"])
-        own, losses["discriminator"] = self._penalised(nets, spins, own, losses["discriminator"])
+        own, penalty = self._penalised(nets, spins, own)
+        losses["discriminator"] = losses["discriminator"] + penalty
         generator = torch.autograd.grad(fakes, list(nets["generator"].parameters()), pull)
         return {"discriminator": own, "generator": generator}, {name: v.detach() for name, v in losses.items()}
 
@@ -248,8 +249,7 @@ class Hybrid(Objective):
         vae = record.pop("vae")
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         adversarial = judged.pop("adversarial")
-        if self.r1:
-            judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
+        judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
         return {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
@@ -260,7 +260,8 @@ class Hybrid(Objective):
         judged = self._judged(logits, len(spins))
         adversarial = judged.pop("adversarial")
         own, pull = one_pass(nets["discriminator"], logits, leaf, judged["discriminator"], self.gamma * adversarial)
-        own, judged["discriminator"] = self._penalised(nets, spins, own, judged["discriminator"])
+        own, penalty = self._penalised(nets, spins, own)
+        judged["discriminator"] = judged["discriminator"] + penalty
         encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
         parameters = list(nets["generator"].parameters())
         generator = torch.autograd.grad([vae, fakes], parameters, [torch.ones_like(vae), pull])

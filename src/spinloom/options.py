@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -15,7 +16,7 @@ from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.pipeline import PipelineConfig
-from spinloom.train import TrainingConfig
+from spinloom.training_config import TrainingConfig
 
 
 def _whole(kind: Any, tokens: Sequence[Token]) -> int:
@@ -97,6 +98,11 @@ def given_hamiltonian(
             f"--{next(iter(known))}: a Hamiltonian needs exchange and DMI; give --J and --D, e.g. --J 1 --D 0"
         )
     return Hamiltonian(**known)
+
+
+def listener(quiet: bool) -> Callable[[str], None]:
+    """What tells a command's progress, a line at a time on standard error; or nothing."""
+    return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr))
 
 
 def print_json(content: Any) -> None:

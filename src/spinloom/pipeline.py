@@ -13,7 +13,7 @@ import torch
 
 from spinloom import run as runs
 from spinloom.anneal import anneal
-from spinloom.coverage import Coverage, CoverageReference, Space
+from spinloom.coverage import FEWEST, Coverage, CoverageReference, Space
 from spinloom.dataset import Dataset, open_dataset, simulate, write_dataset
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
@@ -24,7 +24,8 @@ from spinloom.objectives import OBJECTIVES, reconstruction_error
 from spinloom.sample import DDLS, reconstruct, sample
 from spinloom.schedule import Schedule, Step
 from spinloom.spiral import ground_state
-from spinloom.train import QUIET, TrainingConfig, train
+from spinloom.train import train
+from spinloom.training_config import QUIET, TrainingConfig
 
 try:
     import resource
@@ -32,8 +33,6 @@ except ImportError:  # Windows
     resource = None
 
 STATE, RESULTS = "pipeline.json", "results.json"
-FEWEST = 40
-"""Textures that coverage is measured with, at the least."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from spinloom.errors import BadInput
 from spinloom.networks import NetworkConfig
 from spinloom.pipeline import PipelineConfig
 from spinloom.sample import DDLS
-from spinloom.train import TrainingConfig
+from spinloom.training_config import TrainingConfig
 
 T = TypeVar("T")
 

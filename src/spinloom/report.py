@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -200,9 +199,7 @@ BANNER = (
 
 def _picture(stem: str, figure: draw.Figure, alt: str, caption: str = "") -> Picture:
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})  # the same run, the same bytes
-    return Picture(stem, content.getvalue(), (width, height), caption or CAPTIONS[stem].replace("\n", " "), alt)
+    return Picture(stem, draw.png_bytes(figure), (width, height), caption or CAPTIONS[stem].replace("\n", " "), alt)
 
 
 def _banner(out: Path, results: Mapping[str, Any]) -> list[Picture]:

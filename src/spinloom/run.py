@@ -7,7 +7,6 @@ load).
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_bytes, write_json
+from spinloom.files import read_json, read_lines, write_bytes, write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import Discriminator, Encoder, Generator, NetworkConfig
 
@@ -343,12 +342,4 @@ def load(path: Path | str, device: str = "cpu") -> Run:
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``; a last line cut short by a kill is left out."""
-    path = Path(folder) / METRICS
-    lines = path.read_text().splitlines() if path.exists() else []
-    metrics = []
-    for line in lines:
-        try:
-            metrics.append(json.loads(line))
-        except ValueError:
-            break
-    return metrics
+    return read_lines(Path(folder) / METRICS)

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,116 +17,18 @@ from torch import Tensor, nn
 
 from spinloom import run as runs
 from spinloom.dataset import Dataset
-from spinloom.errors import BadInput, whole
-from spinloom.files import write_text
+from spinloom.errors import BadInput
+from spinloom.files import write_lines
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import OBJECTIVES, Draw, Objective
+from spinloom.objectives import Draw, Objective
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
 from spinloom.torchrun import Crew, joined, synced
+from spinloom.training_config import QUIET, TrainingConfig
 from spinloom.watch import Watch
 
 ALONE = Crew()
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a run is trained; the defaults are the paper's (section "Hyperparameters").
-
-    Attributes:
-        objective: "vae", "gan" or "hybrid".
-        steps: updates of every player; 0 leaves the networks untrained. The paper says 6,000 and also 100 epochs
-            of 600, which are 60,000.
-        batch: real textures a step.
-        rate: Adam's learning rate.
-        momentum: Adam's (β₁, β₂).
-        beta: weight of the KL divergence, Eq. (1).
-        gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
-        r1: the discriminator's loss has r1/2 E[|∂logit/∂x|²] over real textures more; 0 (the paper) has none.
-        instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
-        discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
-        fraction: share of the data set, from its start, that is trained on; the rest is held out.
-        average: decay a step of the running average of the generator's parameters, which then is the generator
-            that is sampled; 0 (the paper) keeps none.
-        augment: whether every texture is turned by a random exact symmetry of its Hamiltonian.
-        seed: of weights, data order, latent codes.
-        checkpoint_every: steps between checkpoints.
-        log_every: steps between lines of metrics.jsonl.
-        tensorboard: whether metrics, looks and pictures are written for TensorBoard too, into the run's folder.
-        watch_every: steps between looks at what the generator draws (``watch.jsonl``); 0 for none.
-
-    Raises:
-        BadInput: a value outside its range.
-    """
-
-    objective: str = "hybrid"
-    steps: int = 6000
-    batch: int = 50
-    rate: float = 2e-4
-    momentum: tuple[float, float] = (0.0, 0.9)
-    beta: float = 0.001
-    gamma: float = 0.001
-    r1: float | int = 0.0
-    instance_noise: float | int = 0.0
-    discriminator_rate: float | int = 1.0
-    fraction: float = 0.75
-    average: float | int = 0.0
-    augment: bool = False
-    seed: int = 0
-    checkpoint_every: int = 200
-    log_every: int = 5
-    watch_every: int = 200
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "momentum", tuple(self.momentum))
-        if self.objective not in OBJECTIVES:
-            raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
-        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every", "watch_every"):
-            object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
-        if self.steps < 0:
-            raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
-        if self.watch_every < 0:
-            raise BadInput(f"training.watch_every={self.watch_every}: use 0 (never) or more")
-        for name in ("batch", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
-        if self.batch < 2:
-            raise BadInput(f"training.batch={self.batch}: batch normalisation needs at least 2; use e.g. 50")
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise BadInput(f"training.rate={self.rate}: the learning rate is finite and positive, e.g. 2e-4")
-        if not (math.isfinite(self.discriminator_rate) and self.discriminator_rate > 0):
-            raise BadInput(
-                f"training.discriminator_rate={self.discriminator_rate}: a factor that is finite and positive, e.g. 1"
-            )
-        if len(self.momentum) != 2 or not all(0 <= value < 1 for value in self.momentum):
-            raise BadInput(f"training.momentum={self.momentum}: Adam's β₁ and β₂ lie in [0, 1), e.g. 0.0 0.9")
-        if not 0 < self.fraction < 1:
-            raise BadInput(f"training.fraction={self.fraction}: the share trained on lies in (0, 1), e.g. 0.75")
-        if not 0 <= self.average < 1:
-            raise BadInput(f"training.average={self.average}: the decay lies in [0, 1), e.g. 0.999; 0 keeps none")
-        if not 0 <= self.seed < 2**63:
-            raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
-        self.losses()
-
-    def losses(self) -> Objective:
-        """The objective with its weights."""
-        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise")}
-        return OBJECTIVES[self.objective](**weights)
-
-    def rate_of(self, player: str) -> float:
-        """The learning rate of a player."""
-        return self.rate * (self.discriminator_rate if player == "discriminator" else 1)
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The networks of a run: the objective's players and, if one is kept, the averaged generator."""
-        return self.losses().players + (("averaged",) if self.average else ())
-
-    def as_dict(self) -> dict[str, Any]:
-        """The config as plain JSON values."""
-        return asdict(self) | {"momentum": list(self.momentum)}
 
 
 def draw_latents(seed: int, step: int, batch: int, latent: int) -> Draw:
@@ -204,9 +105,6 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
         },
     }
 
-
-QUIET = frozenset(f"training.{name}" for name in ("checkpoint_every", "log_every", "watch_every", "tensorboard"))
-"""Settings that do not change what comes out."""
 
 # settings that may change when a run goes on: they do not change a step
 _FREE = QUIET | {"training.steps", "data.path"}
@@ -384,7 +282,8 @@ def _go_on(
             try:
                 losses = update(nets, optimisers, objective, spins, draw, crew)
             except FloatingPointError as error:
-                raise FloatingPointError(f"step {step + 1}: {error}; {_kept(out)}; try a smaller rate") from error
+                good = _kept(out)
+                raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error
             step += 1
             if config.average:
                 follow(nets["averaged"], nets["generator"], min(config.average, step / (step + 9)))
@@ -408,11 +307,9 @@ def _go_on(
 
 def _kept(out: Path) -> str:
     step = runs.step_of(out / runs.CHECKPOINT)
-    return (
-        "there is no checkpoint yet"
-        if step is None
-        else f"the checkpoint of step {step}, {out / runs.CHECKPOINT}, is good"
-    )
+    if step is None:
+        return "there is no checkpoint yet"
+    return f"the checkpoint of step {step}, {out / runs.CHECKPOINT}, is good"
 
 
 @contextmanager
@@ -430,7 +327,7 @@ class _Metrics:
 
     def __init__(self, out: Path, step: int, board: bool) -> None:
         kept = [line for line in runs.read_metrics(out) if line["step"] <= step]
-        write_text(out / runs.METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        write_lines(out / runs.METRICS, kept)
         self._before = kept[-1]["seconds"] if kept else 0.0
         self._began = time.monotonic()
         self._file = (out / runs.METRICS).open("a")
@@ -467,4 +364,4 @@ class _Metrics:
             if name != "step" and isinstance(number, (int, float)):
                 self._board.add_scalar(f"prior samples/{name}", number, step)
         if watch.picture is not None:
-            self._board.add_image("prior samples", watch.picture, step, dataformats="HWC")
+            self._board.add_figure("prior samples", watch.picture, step)

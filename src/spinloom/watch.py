@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
-from spinloom.coverage import CoverageReference
+from spinloom.coverage import FEWEST, CoverageReference
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
-from spinloom.files import write_bytes, write_text
+from spinloom.files import read_lines, write_bytes, write_lines
 from spinloom.measure import measure
-from spinloom.sample import prior_latents
+from spinloom.sample import sample_latents
 from spinloom.typing import Spins
 
 FILE, FOLDER = "watch.jsonl", "watch"
 
 TEXTURES = 200
 """Textures drawn at every look, and held-out ones that they are compared with, at most."""
-
-FEWEST = 40
-"""Held-out textures that coverage needs."""
-
-AT_ONCE = 50
 
 SHOWN = 6
 """Textures in the picture of a look."""
@@ -53,7 +45,7 @@ class Watch:
         latent: dimension of the latent space.
         seed: of the codes.
         lines: what was seen so far.
-        picture: the last look's, (rows, columns, RGB) in 8 bits, where matplotlib is installed.
+        picture: the last look's figure, where matplotlib is installed.
     """
 
     out: Path
@@ -61,17 +53,17 @@ class Watch:
     latent: int
     seed: int
     lines: list[dict[str, Any]] = field(default_factory=list)
-    picture: np.ndarray | None = None
+    picture: Any = None
     _reference: CoverageReference | None = None
 
     def resume(self, step: int) -> None:
         """Keep what was seen up to ``step``."""
-        self.lines = [line for line in read_watch(self.out) if line["step"] <= step]
+        self.lines = [line for line in read_lines(self.out / FILE) if line["step"] <= step]
         if (self.out / FILE).exists():
             self._write()
 
     def _write(self) -> None:
-        write_text(self.out / FILE, "".join(json.dumps(line) + "\n" for line in self.lines))
+        write_lines(self.out / FILE, self.lines)
 
     def look(self, step: int, generator: nn.Module) -> str:
         """Draw, measure, write; a line that says what was found, or why nothing was: that does not stop a training."""
@@ -107,14 +99,14 @@ class Watch:
         self._paint(step, spins)
         return said(found)
 
-    @torch.no_grad()
     def _draw(self, generator: nn.Module) -> Spins:
         device = next(generator.parameters()).device
-        codes = prior_latents(self.seed, TEXTURES, self.latent).to(device)
         learning = generator.training
         generator.eval()
         try:
-            return torch.cat([generator(some).float().cpu() for some in codes.split(AT_ONCE)])
+            return sample_latents(
+                lambda z: generator(z.to(device)).float().cpu(), None, TEXTURES, self.latent, None, self.seed
+            )[0]
         finally:
             generator.train(learning)
 
@@ -126,11 +118,11 @@ class Watch:
 
     def _paint(self, step: int, spins: Spins) -> None:
         try:
-            from spinloom.draw import hero, pixels, png_bytes
+            from spinloom.draw import hero, png_bytes
         except ImportError:  # a machine with the bare necessities
             return
-        figure = hero(spins[:SHOWN])
-        self.picture = pixels(figure, 100)
+        self.picture = hero(spins[:SHOWN])
+        self.picture.set_dpi(100)
         (self.out / FOLDER).mkdir(exist_ok=True)
         write_bytes(self.out / FOLDER / f"step-{step:06d}.png", png_bytes(self.picture))
 
@@ -180,15 +172,3 @@ def said(found: dict[str, Any]) -> str:
     if "collapse" in found:
         line += f"; its {found['collapse']} has fallen to under half of what it was: a mode collapse?"
     return line
-
-
-def read_watch(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``watch.jsonl``, up to one that is no whole one."""
-    path = out / FILE
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
