@@ -34,6 +34,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "R1, 0.01": {"r1": 0.01},
     "discriminator × 2": {"discriminator_rate": 2.0},
     "discriminator × 0.5": {"discriminator_rate": 0.5},
+    "rate 1e-3, discriminator × 0.25": {"rate": 1e-3, "discriminator_rate": 0.25},
+    "energy 1": {"energy": 1.0},
+    "rate 1e-3, energy 1": {"rate": 1e-3, "energy": 1.0},
     "rate 1e-3, symmetries, average": {"rate": 1e-3, "augment": True, "average": 0.999},
 }
 

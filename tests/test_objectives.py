@@ -8,11 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import (
     GAN,
     VAE,
     Draw,
+    EnergyLevel,
     Hybrid,
     fake_loss,
     kl_divergence,
@@ -41,7 +43,11 @@ def log_sigmoid(x):
     return torch.log(torch.sigmoid(x))
 
 
-def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0):
+H = Hamiltonian(D=0.6)
+LEVEL = -0.5
+
+
+def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy=0.0, above=None):
     """Eqs. (1)–(3) written out again for one player, from networks called anew."""
     beta, gamma = 0.03, 0.2
 
@@ -49,6 +55,14 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0):
         x = torch.cat(shown)
         generator = torch.Generator().manual_seed(draw.seed)
         return nets["discriminator"](x + instance_noise * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+
+    def physics(x):
+        """ε from every bond written out, above the level, in units of it."""
+        right, up = torch.roll(x, -1, 3), torch.roll(x, -1, 2)
+        bonds = -(x * right).sum(1) - (x * up).sum(1)
+        bonds = bonds - H.D * torch.linalg.cross(x, right, dim=1)[:, 1] + H.D * torch.linalg.cross(x, up, dim=1)[:, 0]
+        excess = bonds.mean((1, 2)) + 2
+        return energy * sum(max(0, e - LEVEL) for e in excess) / len(x) / abs(LEVEL)
 
     def roughness():
         x = spins.clone().requires_grad_()
@@ -77,16 +91,20 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0):
         real, p = judged[:BATCH], judged[BATCH:]
         if player == "discriminator":
             return -log_sigmoid(real).mean() - log_sigmoid(-p).mean() + (roughness() if r1 else 0)
-        return -log_sigmoid(p).mean()
+        return -log_sigmoid(p).mean() + physics(fake)
     judged = judge(spins, x, fake)
     real, r, p = judged[:BATCH], judged[BATCH : 2 * BATCH], judged[2 * BATCH :]
     if player == "discriminator":
         loss = -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
         return loss + (roughness() if r1 else 0)
-    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean())
+    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean()) + physics(fake)
 
 
-@pytest.mark.parametrize("more", [{}, {"r1": 0.7}, {"instance_noise": 0.3}], ids=["paper", "r1", "noise"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"r1": 0.7}, {"instance_noise": 0.3}, {"energy": 0.5, "above": EnergyLevel(H, LEVEL)}],
+    ids=["paper", "r1", "noise", "energy"],
+)
 @pytest.mark.parametrize(
     ("name", "kind", "player"),
     [
@@ -129,6 +147,17 @@ def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player
     assert any(g.abs().max() > 1e-4 for g in expected)
     for got, want in zip(applied[player], expected, strict=True):
         assert (got - want).abs().max() <= 1e-6 * max(1.0, float(want.abs().max()))
+
+
+def test_energy_is_felt_above_the_level_alone():
+    flat = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    flat[:, 2] = 1.0  # ε = 0
+    flat[1] = F.normalize(torch.randn(3, 8, 8, dtype=torch.float64), dim=0)
+    high = float(H.energy_excess(flat[1]))
+    assert float(EnergyLevel(H, -0.5).excess(flat[:1])) == pytest.approx(1.0, rel=1e-12)
+    assert float(EnergyLevel(H, 0.25).excess(flat)) == pytest.approx((high - 0.25) / 0.25 / 2, rel=1e-9)
+    assert float(EnergyLevel(H, high + 1).excess(flat)) == 0.0
+    assert math.isfinite(float(EnergyLevel(H, 0.0).excess(flat)))
 
 
 def test_r1_of_a_linear_discriminator_is_its_weights_square():

@@ -184,7 +184,7 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
     out = tmp_path / "run"
     train(data, out, NETWORKS, settings(steps=2), show=False)
     config = json.loads((out / "config.json").read_text())
-    for name in ("r1", "instance_noise", "discriminator_rate", "watch_every", "tensorboard"):
+    for name in ("r1", "instance_noise", "energy", "discriminator_rate", "watch_every", "tensorboard"):
         del config["training"][name]
     del config["networks"]["patch"]
     (out / "config.json").write_text(json.dumps(config))

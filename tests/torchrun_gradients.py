@@ -6,21 +6,23 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import OBJECTIVES
+from spinloom.objectives import OBJECTIVES, EnergyLevel
 from spinloom.run import build_networks
 from spinloom.torchrun import joined, synced
 from spinloom.train import draw_latents
 
 NETWORKS = NetworkConfig(size=(32, 32), latent=6, generator=4, discriminator=4, encoder=4, widest=16)
 BATCH = 12
+LEVEL = EnergyLevel(Hamiltonian(D=0.6), -0.16)
 
 
 def main(out: str) -> None:
     with joined("cpu") as (crew, _):
         found = {}
         for name, kind in OBJECTIVES.items():
-            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01)
+            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01, energy=0.5, above=LEVEL)
             nets = build_networks(NETWORKS, objective.players, seed=3)
             for net in nets.values():
                 synced(net, crew).train()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian
 from spinloom.typing import Latents, Logits, Spins
 
 Networks = Mapping[str, nn.Module]
@@ -75,6 +76,28 @@ def r1_penalty(discriminator: nn.Module, spins: Spins) -> Tensor:
     return slopes.square().sum((1, 2, 3)).mean()
 
 
+LEAST_SCALE = 1e-3
+"""Of energies in units of J, for data whose ε is next to nothing."""
+
+
+@dataclass(frozen=True)
+class EnergyLevel:
+    """The energy above which a texture is not one of the data's.
+
+    Attributes:
+        hamiltonian: of the data.
+        level: ε̄, the mean ε of the training data; in the unit J is given in.
+    """
+
+    hamiltonian: Hamiltonian
+    level: float
+
+    def excess(self, spins: Spins) -> Tensor:
+        """E[max(0, ε(x) − ε̄)] / |ε̄|: 0 for textures that are as low in energy as the data."""
+        above = F.relu(self.hamiltonian.energy_excess(spins) - self.level).mean()
+        return above / max(abs(self.level), LEAST_SCALE * self.hamiltonian.J)
+
+
 def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
     """Every player's gradient by differentiating its own loss; players of one loss go together."""
     together: dict[int, list[str]] = {}
@@ -128,15 +151,20 @@ class Objective(abc.ABC):
         r1: the discriminator's loss has r1/2 times :func:`r1_penalty`; 0 (the paper) leaves it out.
         instance_noise: standard deviation of the Gaussian noise added to every vector that the discriminator sees
             in training; 0 (the paper) adds none (Sønderby et al. 2017).
+        energy: the loss of a generator that has a discriminator has energy times :meth:`EnergyLevel.excess` of its
+            prior samples more; 0 (the paper) leaves the physics to the discriminator.
+        above: the level for that.
     """
 
     beta: float | int = 0.001
     gamma: float | int = 0.001
     r1: float | int = 0.0
     instance_noise: float | int = 0.0
+    energy: float | int = 0.0
+    above: EnergyLevel | None = None
 
     def __post_init__(self) -> None:
-        for name in ("beta", "gamma", "r1", "instance_noise"):
+        for name in ("beta", "gamma", "r1", "instance_noise", "energy"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a loss weight is finite and not negative, e.g. 0.001")
 
@@ -169,6 +197,10 @@ class Objective(abc.ABC):
             shown = shown + self.instance_noise * blur.flatten(0, 1)
         return nets["discriminator"](shown)
 
+    def _physics(self, prior: Spins) -> Tensor:
+        """The energy's part of the generator's loss."""
+        return self.energy * self.above.excess(prior) if self.energy and self.above else prior.new_zeros(())
+
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
         """R1's part of the discriminator's loss."""
         return 0.5 * self.r1 * r1_penalty(nets["discriminator"], spins) if self.r1 else spins.new_zeros(())
@@ -181,6 +213,14 @@ class Objective(abc.ABC):
         parameters = list(nets["discriminator"].parameters())
         more = torch.autograd.grad(penalty, parameters, allow_unused=True)  # the last bias has no say in it
         return tuple(one if two is None else one + two for one, two in zip(own, more, strict=True)), penalty
+
+
+def _pulled(generator: nn.Module, loss: Tensor, fakes: Tensor, pull: Tensor) -> tuple[Tensor, ...]:
+    """The gradient of a loss, and of another that is known by its slope at the fakes."""
+    parameters = list(generator.parameters())
+    if not loss.requires_grad:
+        return torch.autograd.grad(fakes, parameters, pull)
+    return torch.autograd.grad([loss, fakes], parameters, [torch.ones_like(loss), pull])
 
 
 @dataclass(frozen=True)
@@ -210,6 +250,7 @@ class GAN(Objective):
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes = nets["generator"](latents.prior)
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
+        judged["generator"] = judged["generator"] + self._physics(fakes)
         return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
@@ -220,7 +261,9 @@ class GAN(Objective):
         own, pull = one_pass(nets["discriminator"], logits, leaf, losses["discriminator"], losses["generator"])
         own, penalty = self._penalised(nets, spins, own)
         losses["discriminator"] = losses["discriminator"] + penalty
-        generator = torch.autograd.grad(fakes, list(nets["generator"].parameters()), pull)
+        physics = self._physics(fakes)
+        losses["generator"] = losses["generator"] + physics
+        generator = _pulled(nets["generator"], physics, fakes, pull)
         return {"discriminator": own, "generator": generator}, {name: v.detach() for name, v in losses.items()}
 
     def _judged(self, logits: Tensor, n: int) -> dict[str, Tensor]:
@@ -250,7 +293,8 @@ class Hybrid(Objective):
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         adversarial = judged.pop("adversarial")
         judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
-        return {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
+        physics = self._physics(fakes[len(spins) :])
+        return {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
         fakes, record = self._made(nets, spins, latents)
@@ -263,9 +307,9 @@ class Hybrid(Objective):
         own, penalty = self._penalised(nets, spins, own)
         judged["discriminator"] = judged["discriminator"] + penalty
         encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
-        parameters = list(nets["generator"].parameters())
-        generator = torch.autograd.grad([vae, fakes], parameters, [torch.ones_like(vae), pull])
-        losses = {"encoder": vae, "generator": vae + self.gamma * adversarial, **judged, **record}
+        physics = self._physics(fakes[len(spins) :])
+        generator = _pulled(nets["generator"], vae + physics, fakes, pull)
+        losses = {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
         return (
             {"discriminator": own, "encoder": encoder, "generator": generator},
             {name: value.detach() for name, value in losses.items()},

@@ -20,7 +20,7 @@ from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_lines
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import Draw, Objective
+from spinloom.objectives import Draw, EnergyLevel, Objective
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
@@ -158,6 +158,8 @@ def train(
         raise BadInput(
             f"training.augment=True: {data.path} has no Hamiltonian to take symmetries from; use training.augment=False"
         )
+    if config.energy and data.hamiltonian is None:
+        raise BadInput(f"training.energy={config.energy}: {data.path} has no Hamiltonian; use training.energy=0")
     _check_device(device)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
@@ -198,7 +200,7 @@ def _train(
             return runs.load(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
-    objective = config.losses()
+    objective = config.losses(_level(held_in) if config.energy else None)
     nets = runs.build_networks(networks, config.kept, config.seed)
     for net in nets.values():
         synced(net, crew).to(device).train()
@@ -222,6 +224,16 @@ def _train(
             _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, watch, show, say)
     crew.meet()
     return runs.load(out)
+
+
+LEVEL_FROM = 1000
+"""Training textures that their mean energy is taken from."""
+
+
+def _level(data: Dataset) -> EnergyLevel:
+    H = data.hamiltonian
+    assert H is not None
+    return EnergyLevel(H, float(H.energy_excess(data[:LEVEL_FROM].double()).mean()))
 
 
 def _check_device(device: str) -> None:
@@ -279,6 +291,8 @@ def _go_on(
         while step < config.steps and not crew.any(bool(caught), device):
             spins = crew.share(next(batches)).to(device)
             draw = draw_latents(config.seed, step, config.batch, latent).part(crew.rank, crew.world).to(device)
+            for player, optimiser in optimisers.items():
+                optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
             try:
                 losses = update(nets, optimisers, objective, spins, draw, crew)
             except FloatingPointError as error:

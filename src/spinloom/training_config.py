@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spinloom.errors import BadInput, whole
-from spinloom.objectives import OBJECTIVES, Objective
+from spinloom.objectives import OBJECTIVES, EnergyLevel, Objective
 
 QUIET = frozenset(f"training.{name}" for name in ("checkpoint_every", "log_every", "watch_every", "tensorboard"))
 """Settings that do not change what comes out."""
@@ -28,6 +28,9 @@ class TrainingConfig:
         gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
         r1: the discriminator's loss has r1/2 E[|∂logit/∂x|²] over real textures more; 0 (the paper) has none.
         instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
+        energy: weight of the prior samples' energy above the data's, in units of the data's, in the generator's
+            loss; 0 (the paper) leaves the physics to the discriminator.
+        halving: steps in which the learning rates halve, rate · 2^(−step/halving); 0 (the paper) keeps them.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
         average: decay a step of the running average of the generator's parameters, which then is the generator
@@ -47,11 +50,13 @@ class TrainingConfig:
     steps: int = 6000
     batch: int = 50
     rate: float = 2e-4
+    halving: int = 0
     momentum: tuple[float, float] = (0.0, 0.9)
     beta: float = 0.001
     gamma: float = 0.001
     r1: float | int = 0.0
     instance_noise: float | int = 0.0
+    energy: float | int = 0.0
     discriminator_rate: float | int = 1.0
     fraction: float = 0.75
     average: float | int = 0.0
@@ -66,12 +71,14 @@ class TrainingConfig:
         object.__setattr__(self, "momentum", tuple(self.momentum))
         if self.objective not in OBJECTIVES:
             raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
-        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every", "watch_every"):
+        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every", "watch_every", "halving"):
             object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
         if self.steps < 0:
             raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
         if self.watch_every < 0:
             raise BadInput(f"training.watch_every={self.watch_every}: use 0 (never) or more")
+        if self.halving < 0:
+            raise BadInput(f"training.halving={self.halving}: use 0 (never) or a number of steps, e.g. 1000")
         for name in ("batch", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
@@ -93,14 +100,15 @@ class TrainingConfig:
             raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
         self.losses()
 
-    def losses(self) -> Objective:
-        """The objective with its weights."""
-        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise")}
-        return OBJECTIVES[self.objective](**weights)
+    def losses(self, above: EnergyLevel | None = None) -> Objective:
+        """The objective with its weights, and the level that energies are weighed above."""
+        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise", "energy")}
+        return OBJECTIVES[self.objective](**weights, above=above)
 
-    def rate_of(self, player: str) -> float:
-        """The learning rate of a player."""
-        return self.rate * (self.discriminator_rate if player == "discriminator" else 1)
+    def rate_of(self, player: str, step: int = 0) -> float:
+        """The learning rate of a player after ``step`` steps."""
+        rate = self.rate * (self.discriminator_rate if player == "discriminator" else 1)
+        return rate * 2 ** (-step / self.halving) if self.halving else rate
 
     @property
     def kept(self) -> tuple[str, ...]:
