@@ -12,7 +12,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES
 from spinloom.run import Run, build_networks
-from spinloom.sample import CHUNK, DDLS, drive, prior_latents, reconstruct, sample
+from spinloom.sample import CHUNK, DDLS, TEMPERATURE, drive, effective_slope, prior_latents, reconstruct, sample
 
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8)
 
@@ -124,7 +124,62 @@ def test_ascent_raises_a_real_networks_logit():
     assert (after > before).all()
 
 
-@pytest.mark.parametrize(("method", "rule"), [("prior", "ascent"), ("ddls", "ascent"), ("ddls", "langevin")])
+def test_the_effective_slope_is_the_steepest_chord():
+    def line(x):
+        return x @ torch.tensor([3.0, -4.0])
+
+    assert effective_slope(lambda z: z[:, :1], lambda x: 2.5 * x[:, 0], 1) == pytest.approx(2.5, rel=1e-5)
+    assert 4.8 < effective_slope(lambda z: z, line, 2) <= 5 + 1e-5  # |w|, which some of 100 chords run along
+    assert effective_slope(lambda z: z, line, 2, seed=1) != effective_slope(lambda z: z, line, 2)
+
+
+def test_dot_ends_where_the_pull_of_the_start_balances_the_logit():
+    """In one dimension, logit −c(x − a)²/2: moving pays while c|x − a|/K > 1, so it stops K/c before a, or stays."""
+    a, c = 1.5, 3.0
+
+    def logit(x):
+        return -c * (x[:, 0] - a) ** 2 / 2
+
+    short = effective_slope(lambda z: z, logit, 1) / c
+    start = torch.linspace(-6, 6, 41)[:, None]
+    end = drive(start, lambda z: z, logit, DDLS("dot", 2500, 0.01))
+    expected = torch.where((start - a).abs() > short, a + (start - a).sign() * short, start)
+    assert (start - a).abs().max() > short  # or nothing would move
+    # steps of 0.01 along a gradient of up to 2 rattle about the kink at the start
+    assert torch.allclose(end, expected, atol=0.03)
+
+
+def test_dot_stays_on_its_sphere_and_stops_at_the_angle_of_balance():
+    """Logit |x|² x·p, p a direction: at the angle θ from z₀, p at φ, where K cos(θ/2) = R² sin(φ − θ)."""
+    radius, phi = 5.0, 2.0
+    peak = torch.tensor([math.cos(phi), math.sin(phi)])
+
+    def logit(x):
+        return x.square().sum(1) * (x @ peak)
+
+    steepest = effective_slope(lambda z: z, logit, 2)
+    end = drive(torch.tensor([[radius, 0.0]]), lambda z: z, logit, DDLS("dot", 1500, 0.1))
+    assert float(end.norm()) == pytest.approx(radius, rel=1e-5)
+    angle = float(torch.atan2(end[0, 1], end[0, 0]))
+    assert 0.3 < angle < phi - 0.2
+    assert steepest * math.cos(angle / 2) == pytest.approx(radius**2 * math.sin(phi - angle), rel=1e-3)
+
+
+def test_dgflow_settles_into_the_law_of_its_recursion():
+    """For logit −(x − a)²/(2 s²) its steps are an AR(1) process of variance γ s²/(1 − α/(2 s²)) about a."""
+    a, s, alpha, n = 0.7, 0.5, 0.1, 4000
+    start = prior_latents(3, n, 2).double()
+    end = drive(start, lambda z: z, lambda x: -((x - a) ** 2).sum(1) / (2 * s**2), DDLS("dgflow", 60, alpha), seed=3)
+    spread = (TEMPERATURE * s**2 / (1 - alpha / (2 * s**2))) ** 0.5
+    for values in end.numpy().T:
+        assert ks_distance(values, normal_cdf(a, spread)) < 1.95 / math.sqrt(n)  # p > 0.001
+        assert ks_distance(values, normal_cdf(a, TEMPERATURE**0.5 * s)) > 1.95 / math.sqrt(n)  # and not of α → 0
+    assert abs(np.corrcoef(end.numpy().T)[0, 1]) < 4 / math.sqrt(n)
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"), [("prior", "ascent"), *(("ddls", rule) for rule in ("ascent", "langevin", "dot", "dgflow"))]
+)
 def test_a_sample_does_not_depend_on_how_many_are_asked_for(method, rule):
     run = make_run("hybrid")
     few = sample(run, 3, method, rule, steps=4, seed=9)

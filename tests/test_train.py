@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import spinloom as sl
 from spinloom.errors import BadInput
+from spinloom.files import read_lines
 from spinloom.networks import NetworkConfig
 from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, build_networks, read_metrics, read_tensors
 from spinloom.train import draw_latents, train
@@ -51,20 +54,21 @@ def test_a_resumed_training_has_the_bits_of_one_never_stopped(data, tmp_path, ob
 
 
 CHILD = """
-import sys
+import json, sys
 from spinloom import open_dataset
 from spinloom.networks import NetworkConfig
 from spinloom.train import train
 from spinloom.training_config import TrainingConfig
 networks = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
-config = TrainingConfig(steps=40, batch=5, checkpoint_every=4, log_every=1)
+config = TrainingConfig(steps=40, batch=5, log_every=1, **{"checkpoint_every": 4, **json.loads(sys.argv[3])})
 train(open_dataset(sys.argv[1]), sys.argv[2], networks, config, show=False)
 """
 
 
-def start(data, out) -> subprocess.Popen:
+def start(data, out, **changes) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(data.path), str(out)], env=env, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", CHILD, str(data.path), str(out), json.dumps(changes)]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
 
 
 def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
@@ -93,6 +97,92 @@ def test_killed_at_several_steps_it_ends_with_the_same_weights(data, tmp_path):
     assert [m["step"] for m in read_metrics(tmp_path / "killed")] == list(range(1, 41))
     left = {p.name for p in (tmp_path / "killed").iterdir() if not p.name.endswith(".partial")}
     assert left == {"config.json", METRICS, CHECKPOINT, WEIGHTS}
+
+
+def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tmp_path):
+    """Looks, an average, symmetries, falling rates, noise, penalties: all of them resume."""
+    more = {
+        "checkpoint_every": 3,
+        "watch_every": 5,
+        "average": 0.9,
+        "augment": True,
+        "halving": 20,
+        "energy": 0.5,
+        "instance_noise": 0.1,
+        "r1": 0.01,
+    }
+    train(data, tmp_path / "whole", NETWORKS, settings(steps=40, log_every=1, **more), show=False)
+    random = np.random.default_rng()  # any moment will do: the end is the same
+    killed = 0
+    for step in sorted(random.choice(np.arange(1, 39), 3, replace=False)):
+        child = start(data, tmp_path / "killed", **more)
+        wait_for_step(child, tmp_path / "killed", int(step))
+        time.sleep(random.uniform(0, 0.05))
+        if child.poll() is None:
+            child.kill()
+            killed += 1
+        child.communicate()
+    child = start(data, tmp_path / "killed", **more)
+    assert child.wait(120) == 0, child.communicate()[1]
+    assert killed
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+    looks = [read_lines(tmp_path / name / "watch.jsonl") for name in ("whole", "killed")]
+    assert looks[0] == looks[1] and [line["step"] for line in looks[0]] == list(range(5, 41, 5))
+
+
+def test_rates_halve(data, tmp_path):
+    config = TrainingConfig(rate=1e-3, halving=100, discriminator_rate=0.5)
+    assert config.rate_of("generator") == 1e-3
+    assert config.rate_of("generator", 100) == pytest.approx(5e-4)
+    assert config.rate_of("discriminator", 250) == pytest.approx(5e-4 * 2**-2.5)
+    assert TrainingConfig().rate_of("encoder", 5000) == 2e-4
+
+    def moved(**changes) -> float:
+        """The farthest any of the generator's parameters goes in step 11."""
+        out = tmp_path / ("halving" if changes else "plain")
+        before, after = (
+            dict(
+                train(data, out, NETWORKS, settings(steps=steps, **changes), show=False)
+                .nets["generator"]
+                .named_parameters()
+            )
+            for steps in (10, 11)
+        )
+        return max(float((after[name] - before[name]).abs().max()) for name in before)
+
+    assert moved() > 1e-5
+    assert 0 < moved(halving=1) <= 4 * 2e-4 * 2**-10  # Adam goes no farther than rate / √(1 − β₂)
+
+
+def test_a_training_begins_with_another_runs_networks(data, tmp_path):
+    old = train(data, tmp_path / "old", NETWORKS, settings(steps=3), show=False)
+    new = train(data, tmp_path / "new", NETWORKS, settings(steps=0, average=0.9, seed=4), show=False, start=old)
+    for player in ("generator", "encoder", "discriminator"):
+        for a, b in zip(old.nets[player].parameters(), new.nets[player].parameters(), strict=True):
+            assert torch.equal(a, b)
+    for a, b in zip(old.generator.parameters(), new.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert new.config["start"]["step"] == 3
+    vae = train(data, tmp_path / "vae", NETWORKS, settings(steps=0, objective="vae"), show=False)
+    both = train(data, tmp_path / "both", NETWORKS, settings(steps=0), show=False, start=vae)  # its judge is new
+    fresh = build_networks(NETWORKS, ("discriminator",), 0)["discriminator"]
+    for a, b in zip(fresh.parameters(), both.discriminator.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+    # it resumes to the same bits, wherever the other run lies by then, and is refused with another start
+    whole = train(data, tmp_path / "whole", NETWORKS, settings(steps=6), show=False, start=old)
+    train(data, tmp_path / "parts", NETWORKS, settings(steps=2), show=False, start=old)
+    (tmp_path / "old").rename(tmp_path / "moved")
+    moved = sl.load(tmp_path / "moved")
+    assert train(data, tmp_path / "parts", NETWORKS, settings(steps=6), show=False, start=moved).step == whole.step
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    for other in (vae, None):
+        with pytest.raises(BadInput, match=r"start"):
+            train(data, tmp_path / "parts", NETWORKS, settings(steps=8), show=False, start=other)
+    wider = replace(NETWORKS, latent=9)
+    with pytest.raises(BadInput, match=r"latent: 8 there, 9 asked"):
+        train(data, tmp_path / "wider", wider, settings(steps=1), show=False, start=moved)
+    assert not (tmp_path / "wider").exists()
 
 
 def test_interrupted_it_leaves_a_run_that_loads_and_goes_on(data, tmp_path):
@@ -184,7 +274,7 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
     out = tmp_path / "run"
     train(data, out, NETWORKS, settings(steps=2), show=False)
     config = json.loads((out / "config.json").read_text())
-    for name in ("r1", "instance_noise", "energy", "discriminator_rate", "watch_every", "tensorboard"):
+    for name in ("r1", "instance_noise", "energy", "halving", "discriminator_rate", "watch_every", "tensorboard"):
         del config["training"][name]
     del config["networks"]["patch"]
     (out / "config.json").write_text(json.dumps(config))
@@ -284,6 +374,8 @@ def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
         ({"momentum": (0.9, 1.0)}, "momentum"),
         ({"fraction": 1.0}, "fraction=1.0"),
         ({"average": 1.0}, "average=1.0"),
+        ({"halving": -5}, "halving=-5"),
+        ({"energy": -1.0}, "energy=-1.0"),
         ({"beta": -0.1}, "beta=-0.1"),
     ],
 )

@@ -30,12 +30,20 @@ COMMANDS = {
     "run": "The whole pipeline: anneal, train, sample, measure, draw (resumes).",
     "reproduce": "Data set, repeated trials, every table, in one command; says first how long it takes.",
     "trials": "Independent trainings of each objective on one data set, and their table (resumes).",
+    "map": "Planes through latent space: energy, nodal points and logits, their walls, and what lies on both sides.",
+    "explain": "DDLS watched: paths of codes, Grad-CAM beside the nodal points, the rules compared.",
+    "search": "Look for the texture of most or least energy, M_z, charge, … in latent space.",
+    "interpolate": "Paths between textures through latent space: energy, M_z, charge along them; barriers.",
+    "invert": "Full spins from a picture of M_z alone.",
     "verify": "Check a data set's checksums; --repair makes damaged shards again.",
     "bench": "Time the package against yardsticks.",
 }
 ROOMS = {
     **dict.fromkeys(("measure", "run", "reproduce", "trials"), "commands_compare"),
     **dict.fromkeys(("export", "import"), "commands_exchange"),
+    **dict.fromkeys(("map", "explain"), "commands_map"),
+    "search": "commands_search",
+    **dict.fromkeys(("interpolate", "invert"), "commands_paths"),
 }
 """Modules of the commands that do not stand in ``commands.py``."""
 

@@ -29,7 +29,7 @@ from spinloom.options import (
     statistics_line,
 )
 from spinloom.run import load
-from spinloom.sample import DDLS
+from spinloom.sample import DDLS, Rule
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.shards import read_info
@@ -123,6 +123,7 @@ def train(
     *,
     objective: Annotated[Literal["hybrid", "vae", "gan"], Parameter(help="Eq. (3), (1) or (2).")] = "hybrid",
     preset: Annotated[str, Parameter(help="A row of the trainings' table: paper, lean, quick.")] = "paper",
+    start: Annotated[Path | None, Parameter(help="A run to begin with: its networks, of its shapes.")] = None,
     changes: Annotated[TrainingChanges, Parameter(name="*")] = TrainingChanges(),  # noqa: B008
     networks: Annotated[NetworkChanges, Parameter(name="networks")] = NetworkChanges(),  # noqa: B008
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the networks are trained.")] = "cpu",
@@ -140,11 +141,12 @@ def train(
     """
     recipe = presets.pick(presets.TRAININGS, preset)
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
-    shapes = presets.overridden(recipe.networks, networks)
+    begin = None if start is None else load(start)
+    shapes = presets.overridden(begin.networks if begin else recipe.networks, networks)
     textures = open_dataset(data)
     silent = quiet or as_json
     shapes = replace(shapes, size=textures.size)
-    run = train_run(textures, out, shapes, training, not silent, device, listener(silent))
+    run = train_run(textures, out, shapes, training, not silent, device, listener(silent), begin)
     if not speaks():
         return
     if as_json:
@@ -160,7 +162,7 @@ def sample(
     *,
     number: Annotated[Count, Parameter(name=("-n", "--number"), help="How many textures.")] = 1000,
     method: Annotated[Literal["prior", "ddls"], Parameter(help="z from the prior, or driven from there.")] = "prior",
-    rule: Annotated[Literal["ascent", "langevin"], Parameter(help="How the discriminator drives.")] = "ascent",
+    rule: Annotated[Rule, Parameter(help="How the discriminator drives.")] = "ascent",
     steps: Annotated[Whole, Parameter(help="Updates of a code.")] = DDLS.steps,
     step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,

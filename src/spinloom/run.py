@@ -7,6 +7,7 @@ load).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,18 @@ class Run:
             BadInput: the run is a GAN.
         """
         return self._player("encoder")
+
+
+def digest(run: Run) -> str:
+    """SHA-256 of the file the run's weights came from.
+
+    Raises:
+        BadInput: it is gone.
+    """
+    try:
+        return hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{run.path / WEIGHTS}: cannot be read ({error.strerror or error}); give another run") from error
 
 
 def untrained(run: Run, seed: int) -> Run:

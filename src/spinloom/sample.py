@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,15 @@ CHUNK = 50
 """Codes decoded at once, always: the last chunk is filled up, so a texture's bits do not depend on how many
 are asked for."""
 
-_LATENT, _NOISE, _ACCEPT = 1, 2, 3  # what a stream of random words is for
+Rule: TypeAlias = Literal["ascent", "langevin", "dot", "dgflow"]
+
+TEMPERATURE = 0.01
+"""γ of ``dgflow``, as its article uses it."""
+
+PAIRS = 100
+"""Pairs of prior codes that :func:`effective_slope` looks at."""
+
+_LATENT, _NOISE, _ACCEPT, _PAIR = 1, 2, 3, 4  # what a stream of random words is for
 
 
 def _keys(seed: int, first: int, count: int) -> np.ndarray:
@@ -70,20 +78,25 @@ class DDLS:
             saturates. ``langevin`` (Che et al. 2020, arXiv:2003.06060): a chain on the energy
             U(z) = |z|²/2 − logit D(G(z)), z ← z − α ∇U + √(2α) ξ, each proposal accepted with the
             Metropolis–Hastings probability (MALA), so its target holds at any step size.
-        steps: updates a code; the paper shows 100.
-        step_size: α. The paper does not give one.
+            ``dot`` (Tanaka 2019, arXiv:1910.06832, in latent space): from z₀ down
+            |z − z₀| − logit D(G(z)) / K_eff, with K_eff of :func:`effective_slope`; for a normal prior its
+            gradient is taken along the sphere |z| = |z₀|, and z is put back on it after every step.
+            ``dgflow`` (Ansari et al. 2021, arXiv:2012.00780, the KL divergence's flow):
+            z ← z + α ∇ logit D(G(z)) + √(2γα) ξ with γ = 0.01 and no accept step.
+        steps: updates a code; the paper shows 100 (``dgflow``'s article 15 to 25).
+        step_size: α. The paper does not give one (``dgflow``'s article 0.05 to 0.1).
 
     Raises:
         BadInput: a value outside its range.
     """
 
-    rule: Literal["ascent", "langevin"] = "ascent"
+    rule: Rule = "ascent"
     steps: int = 100
     step_size: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.rule not in ("ascent", "langevin"):
-            raise BadInput(f"rule={self.rule!r}: unknown; use 'ascent' or 'langevin'")
+        if self.rule not in get_args(Rule):
+            raise BadInput(f"rule={self.rule!r}: unknown; use one of {', '.join(get_args(Rule))}")
         if not 1 <= self.steps < 2**24:
             raise BadInput(f"steps={self.steps}: use from 1 to {2**24 - 1}")
         if not 0 < self.step_size < float("inf"):
@@ -115,6 +128,10 @@ def drive(
     """
     if settings.rule == "ascent":
         return _ascend(z, decode, score, settings, watch)
+    if settings.rule == "dot":
+        return _transport(z, decode, score, settings, seed, watch)
+    if settings.rule == "dgflow":
+        return _flow(z, decode, score, settings, seed, first, watch)
     return _langevin(z, decode, score, settings, seed, first, watch)
 
 
@@ -154,6 +171,53 @@ def _langevin(z: Tensor, decode: Decode, score: Score, settings: DDLS, seed: int
     return z
 
 
+def effective_slope(decode: Decode, score: Score, latent: int, seed: int = 0) -> float:
+    r"""K_eff, how steeply the logit changes with the latent code between far codes, the largest of 100 pairs.
+
+    .. math:: K_\mathrm{eff} = \max_{z, z' \sim p_0} \frac{|d(G(z)) - d(G(z'))|}{|z - z'|}
+
+    Source: Tanaka 2019 (arXiv:1910.06832), section 3.
+    """
+    keys = _keys(seed, 0, PAIRS)
+    both = np.stack([_normal(keys, latent, _PAIR, end) for end in (0, 1)])
+    z = torch.from_numpy(both).float()
+    with torch.no_grad():
+        logits = torch.stack([torch.cat([score(decode(part)).cpu() for part in end.split(CHUNK)]) for end in z])
+    return float(((logits[0] - logits[1]).abs() / (z[0] - z[1]).norm(dim=1)).max())
+
+
+def _transport(z: Tensor, decode: Decode, score: Score, settings: DDLS, seed: int, watch) -> Tensor:
+    # a discriminator that tells no code from another has a slope of 0, and then nothing moves
+    steepest = max(effective_slope(decode, score, z.shape[1], seed), 1e-12)
+    start, radius = z, z.norm(dim=1, keepdim=True)
+    curved = z.shape[1] > 1  # in one dimension the sphere is two points
+    for step in range(settings.steps):
+        logits, slope = _logits_and_slope(z, decode, score)
+        if watch:
+            watch(step, z, logits)
+        away = z - start
+        # at the start the distance has no gradient; 0 is one of its subgradients
+        force = slope / steepest - away / away.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        if curved:
+            force = force - z * (force * z).sum(1, keepdim=True) / radius.square()
+        z = z + settings.step_size * force
+        if curved:
+            z = z * (radius / z.norm(dim=1, keepdim=True))
+    return z
+
+
+def _flow(z: Tensor, decode: Decode, score: Score, settings: DDLS, seed: int, first: int, watch) -> Tensor:
+    keys = _keys(seed, first, len(z))
+    spread = (2 * TEMPERATURE * settings.step_size) ** 0.5
+    for step in range(settings.steps):
+        logits, slope = _logits_and_slope(z, decode, score)
+        if watch:
+            watch(step, z, logits)
+        noise = torch.from_numpy(_normal(keys, z.shape[1], _NOISE, step)).to(z)
+        z = z + settings.step_size * slope + spread * noise
+    return z
+
+
 def sample_latents(
     decode: Decode,
     score: Score | None,
@@ -184,7 +248,7 @@ def sample(
     run: Run,
     count: int,
     method: Literal["prior", "ddls"] = "prior",
-    rule: Literal["ascent", "langevin"] = "ascent",
+    rule: Rule = "ascent",
     steps: int = 100,
     step_size: float = DDLS.step_size,
     seed: int = 0,

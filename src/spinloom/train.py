@@ -91,9 +91,10 @@ def _deferred_interrupt() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) -> dict[str, Any]:
+def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig, start: runs.Run | None) -> dict[str, Any]:
     model = data.hamiltonian
     return {
+        "start": start and {"path": str(start.path), "step": start.step, "weights": runs.digest(start)},
         "objective": config.objective,
         "networks": networks.as_dict(),
         "training": config.as_dict(),
@@ -107,7 +108,7 @@ def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig) ->
 
 
 # settings that may change when a run goes on: they do not change a step
-_FREE = QUIET | {"training.steps", "data.path"}
+_FREE = QUIET | {"training.steps", "data.path", "start.path"}
 
 
 def _check_same(out: Path, asked: dict[str, Any]) -> None:
@@ -127,18 +128,21 @@ def train(
     show: bool = True,
     device: str = "cpu",
     say: Callable[[str], Any] = lambda line: None,
+    start: runs.Run | None = None,
 ) -> runs.Run:
     """Train one objective on a data set into a run folder; the same call again resumes or just loads it.
 
     Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
     same bits as one that was not, on the same device and thread count. ``say`` hears a line every
     ``config.watch_every`` steps about what the generator draws. Processes that ``torchrun`` started share
-    every batch; one of them writes.
+    every batch; one of them writes. ``start`` gives the networks to begin with, those of another run of the same
+    shapes (its optimisers' moments and step are left behind): to go on with other settings, or to learn other data.
 
     Raises:
         BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, it
             has no Hamiltonian to augment by, the folder holds something else or a run with other settings, the
-            disk is full (the last checkpoint is kept and named), or the batch cannot be shared evenly.
+            disk is full (the last checkpoint is kept and named), the batch cannot be shared evenly, or ``start`` has
+            other networks.
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is kept and named.
         KeyboardInterrupt: after Ctrl-C, once the step in hand is in the checkpoint.
     """
@@ -149,6 +153,9 @@ def train(
         raise BadInput(
             f"{data.path}: its lattice is {data.size}, the networks' {networks.size}; set networks.size to it"
         )
+    if start is not None and start.networks != networks:
+        differ = runs.differences(start.networks.as_dict(), networks.as_dict())
+        raise BadInput(f"{start.path}: its networks differ ({'; '.join(differ)}); ask for those, or start afresh")
     held_in, held_out = data.split(config.fraction)
     if len(held_in) < config.batch:
         raise BadInput(
@@ -169,7 +176,7 @@ def train(
                 f"training.batch={config.batch}: {crew.world} processes cannot share it evenly; use a multiple of that"
             )
         watch = Watch(out, held_out, networks.latent, config.seed) if crew.leads and config.watch_every else None
-        return _train(data, held_in, out, networks, config, crew, own, watch, show and crew.leads, say)
+        return _train(data, held_in, out, networks, config, crew, own, watch, show and crew.leads, say, start)
 
 
 def _train(
@@ -183,8 +190,9 @@ def _train(
     watch: Watch | None,
     show: bool,
     say: Callable[[str], Any],
+    start: runs.Run | None,
 ) -> runs.Run:
-    asked = _resolved(data, networks, config)
+    asked = _resolved(data, networks, config, start)
     tensors: dict[str, Tensor] = {}
     step = 0
     if runs.is_run(out):
@@ -202,6 +210,8 @@ def _train(
         raise BadInput(f"{out}: exists and is not a run; use another folder")
     objective = config.losses(_level(held_in) if config.energy else None)
     nets = runs.build_networks(networks, config.kept, config.seed)
+    if start is not None:
+        _begin_with(nets, start)
     for net in nets.values():
         synced(net, crew).to(device).train()
     optimisers = {
@@ -224,6 +234,14 @@ def _train(
             _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, watch, show, say)
     crew.meet()
     return runs.load(out)
+
+
+def _begin_with(nets: Mapping[str, nn.Module], start: runs.Run) -> None:
+    """Take over the weights of the players that ``start`` has; an average begins as its generator."""
+    for player, net in nets.items():
+        known = start.generator if player == "averaged" else start.nets.get(player)
+        if known is not None:
+            net.load_state_dict(known.state_dict())
 
 
 LEVEL_FROM = 1000
