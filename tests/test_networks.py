@@ -161,3 +161,72 @@ def test_unit_is_the_vector_over_its_length():
     x = torch.randn(2, 3, 4, 6)
     assert torch.allclose(rooms.unit(x), torch.nn.functional.normalize(x, dim=1), atol=1e-6)
     assert torch.equal(rooms.unit(torch.zeros(1, 3, 2, 2)), torch.zeros(1, 3, 2, 2))
+
+
+GRID = NetworkConfig(
+    size=(32, 40), latent=40, generator=4, discriminator=4, encoder=4, widest=16, grid=True, whiten=True
+)
+
+
+def test_on_a_grid_a_cell_of_the_code_is_eight_sites_of_the_texture():
+    """32 × 40 has a bottom of 4 × 5: all three networks commute with its translations."""
+    torch.manual_seed(0)
+    nets = build_networks(GRID, ("generator", "encoder", "discriminator"), seed=1)
+    generator, encoder, discriminator = (
+        nets[name].double().eval() for name in ("generator", "encoder", "discriminator")
+    )
+    encoder.train()
+    encoder(unit(6, 3, 32, 40).double())  # running means that are not those of the beginning
+    encoder.eval()
+    z = torch.randn(3, 40, dtype=torch.float64)
+
+    def moved(codes: torch.Tensor) -> torch.Tensor:
+        return codes.unflatten(1, (2, 4, 5)).roll((1, 2), (2, 3)).flatten(1)
+
+    spins = generator(z)
+    turned = spins.roll((8, 16), (2, 3))
+    assert torch.allclose(generator(moved(z)), turned, atol=1e-10)
+    for one, other in zip(encoder(spins), encoder(turned), strict=True):
+        assert torch.allclose(moved(one), other, atol=1e-6)  # C^−½ is kept in float32
+    assert torch.allclose(discriminator(spins), discriminator(turned), atol=1e-10)
+    assert float((moved(z) - z).abs().max()) > 1
+
+
+def test_a_grid_needs_as_many_numbers_in_every_cell():
+    with pytest.raises(BadInput, match=r"networks\.latent=42: a grid of 4 × 5 cells .*; use 40 or 60"):
+        replace(GRID, latent=42)
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_whitened_codes_have_the_priors_mean_and_covariance(grid):
+    """Correlated raw means, posteriors of variance e^−1: after a while Cov(mu) + e^−1 = 1, and the mean is 0."""
+    layer = rooms.Whitening(NetworkConfig(size=(32, 32), latent=16, grid=grid))
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(16, 16, generator=generator)
+
+    def batch(count: int) -> torch.Tensor:
+        raw = torch.randn(count, 16, generator=generator)
+        if grid:  # all cells alike, neighbours correlated
+            cells = raw.unflatten(1, (1, 4, 4))
+            return (cells + 0.7 * cells.roll(1, 3)).flatten(1) - 2
+        return raw @ mixing.T + 3
+
+    narrow = torch.full((1, 16), -1.0)
+    layer.train()
+    for _ in range(300):
+        layer(batch(100), narrow.expand(100, -1))
+    layer.eval()
+    kept = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    mu = layer(batch(20_000), narrow.expand(20_000, -1))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in layer.state_dict().items())
+    expected = (1 - math.exp(-1)) * torch.eye(16)
+    assert float((torch.cov(mu.T) - expected).abs().max()) < 0.12
+    assert float(mu.mean(0).abs().max()) < 0.15
+
+
+def test_whitening_begins_as_nothing_and_passes_gradients():
+    layer = rooms.Whitening(NetworkConfig(size=(32, 32), latent=16)).eval()
+    raw = torch.randn(5, 16, requires_grad=True)
+    assert torch.equal(layer(raw, torch.zeros(5, 16)), raw)
+    (slope,) = torch.autograd.grad(layer(raw, torch.zeros(5, 16)).sum(), raw)
+    assert torch.equal(slope, torch.ones(5, 16))

@@ -44,7 +44,7 @@ def log_sigmoid(x):
 
 
 H = Hamiltonian(D=0.6)
-LEVEL = -0.5
+LEVEL, SCALE = -0.5, 0.3
 
 
 def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy=0.0, above=None):
@@ -57,12 +57,12 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
         return nets["discriminator"](x + instance_noise * torch.randn(x.shape, generator=generator, dtype=x.dtype))
 
     def physics(x):
-        """ε from every bond written out, above the level, in units of it."""
+        """The energies of sites, half of every bond's at either end, above the level, in units of the scale."""
         right, up = torch.roll(x, -1, 3), torch.roll(x, -1, 2)
-        bonds = -(x * right).sum(1) - (x * up).sum(1)
-        bonds = bonds - H.D * torch.linalg.cross(x, right, dim=1)[:, 1] + H.D * torch.linalg.cross(x, up, dim=1)[:, 0]
-        excess = bonds.mean((1, 2)) + 2
-        return energy * sum(max(0, e - LEVEL) for e in excess) / len(x) / abs(LEVEL)
+        along = -(x * right).sum(1) - H.D * torch.linalg.cross(x, right, dim=1)[:, 1]
+        upward = -(x * up).sum(1) + H.D * torch.linalg.cross(x, up, dim=1)[:, 0]
+        sites = (along + along.roll(1, 2) + upward + upward.roll(1, 1)) / 2
+        return energy * ((sites - LEVEL) * (sites > LEVEL)).mean() / SCALE
 
     def roughness():
         x = spins.clone().requires_grad_()
@@ -97,12 +97,12 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
     if player == "discriminator":
         loss = -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
         return loss + (roughness() if r1 else 0)
-    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean()) + physics(fake)
+    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean()) + physics(both)
 
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"r1": 0.7}, {"instance_noise": 0.3}, {"energy": 0.5, "above": EnergyLevel(H, LEVEL)}],
+    [{}, {"r1": 0.7}, {"instance_noise": 0.3}, {"energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE)}],
     ids=["paper", "r1", "noise", "energy"],
 )
 @pytest.mark.parametrize(
@@ -149,15 +149,14 @@ def test_the_applied_gradient_is_that_of_the_players_own_loss(name, kind, player
         assert (got - want).abs().max() <= 1e-6 * max(1.0, float(want.abs().max()))
 
 
-def test_energy_is_felt_above_the_level_alone():
-    flat = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
-    flat[:, 2] = 1.0  # ε = 0
-    flat[1] = F.normalize(torch.randn(3, 8, 8, dtype=torch.float64), dim=0)
-    high = float(H.energy_excess(flat[1]))
-    assert float(EnergyLevel(H, -0.5).excess(flat[:1])) == pytest.approx(1.0, rel=1e-12)
-    assert float(EnergyLevel(H, 0.25).excess(flat)) == pytest.approx((high - 0.25) / 0.25 / 2, rel=1e-9)
-    assert float(EnergyLevel(H, high + 1).excess(flat)) == 0.0
-    assert math.isfinite(float(EnergyLevel(H, 0.0).excess(flat)))
+def test_energy_is_felt_at_sites_above_the_level_alone():
+    up = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    up[:, 2] = 1.0  # −2 a site
+    up[1, 2, 3, 3] = -1.0  # four bonds of +1 for −1: its energy is +2, each neighbour's −1
+    assert float(EnergyLevel(H, -2.0).excess(up[:1])) == 0.0
+    assert float(EnergyLevel(H, -1.5).excess(up)) == pytest.approx((3.5 + 4 * 0.5) / 64 / 2, rel=1e-12)
+    assert float(EnergyLevel(H, -1.0, 0.1).excess(up)) == pytest.approx(3 / 64 / 2 / 0.1, rel=1e-12)
+    assert float(EnergyLevel(H, 2.0).excess(up)) == 0.0
 
 
 def test_r1_of_a_linear_discriminator_is_its_weights_square():

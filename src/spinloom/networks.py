@@ -40,6 +40,12 @@ class NetworkConfig:
             smooth on the lattice).
         patch: stride of the discriminator's and the encoder's first convolution, whose kernel is twice as wide:
             2 (the paper) or 4, which leaves out the blocks at half resolution, the dearest on CPUs.
+        grid: False (the paper, as its text is read here): dense layers between the code and the bottom. True: the
+            code is a grid of the bottom's sides, latent/(h·w) numbers a cell, and all layers are convolutions, so that
+            moving the code by a cell moves the texture by as many sites, exactly; a logit is then the sum of the
+            cells' over √(h·w).
+        whiten: whether the encoder's means are whitened by running statistics, so that its codes have the prior's mean
+            and covariance (:class:`Whitening`); the paper has no such layer.
         slope: LeakyReLU's slope for negative inputs.
 
     Raises:
@@ -55,6 +61,8 @@ class NetworkConfig:
     widest: int = 256
     head: int = 1
     patch: int = 2
+    grid: bool = False
+    whiten: bool = False
     slope: float = 0.2
 
     def __post_init__(self) -> None:
@@ -77,6 +85,13 @@ class NetworkConfig:
             raise BadInput(f"networks.head={self.head}: the last up-sampling is 1 (none), 2 or 4")
         if self.patch not in (2, 4):
             raise BadInput(f"networks.patch={self.patch}: the first convolution's stride is 2 or 4")
+        cells = self.bottom[0] * self.bottom[1]
+        if self.grid and self.latent % cells:
+            below = self.latent // cells * cells or cells
+            raise BadInput(
+                f"networks.latent={self.latent}: a grid of {self.bottom[0]} × {self.bottom[1]} cells needs a multiple "
+                f"of {cells}; use {below} or {below + cells}"
+            )
         if not 0 <= self.slope < 1:
             raise BadInput(f"networks.slope={self.slope}: LeakyReLU's slope lies in [0, 1), e.g. 0.2")
 
@@ -93,6 +108,11 @@ class NetworkConfig:
     def bottom(self) -> tuple[int, int]:
         """(h, w) of the coarsest feature map."""
         return self.size[0] >> self.halvings, self.size[1] >> self.halvings
+
+    @property
+    def cell(self) -> int:
+        """Numbers of the code a cell of the bottom, with ``grid``."""
+        return self.latent // (self.bottom[0] * self.bottom[1])
 
     def channels(self, base: int, level: int) -> int:
         """Channels ``level`` halvings below full resolution for a network of ``base`` channels there."""
@@ -219,7 +239,8 @@ class Generator(nn.Module):
         self.config = config
         top = config.head.bit_length() - 1  # halvings that the fixed up-sampling stands for
         width = config.channels(config.generator, config.halvings)
-        self.first = nn.Linear(config.latent, width * config.bottom[0] * config.bottom[1])
+        cells = config.bottom[0] * config.bottom[1]
+        self.first = PeriodicConv2d(config.cell, width, 3) if config.grid else nn.Linear(config.latent, width * cells)
         blocks = []
         for level in reversed(range(top, config.halvings)):
             outputs = config.channels(config.generator, level)
@@ -235,7 +256,8 @@ class Generator(nn.Module):
         _start(self, config.slope)
 
     def forward(self, z: Latents) -> Spins:
-        x = self.first(z).unflatten(1, (-1, *self.config.bottom))
+        sides = self.config.bottom
+        x = self.first(z.unflatten(1, (-1, *sides))) if self.config.grid else self.first(z).unflatten(1, (-1, *sides))
         x = self.last(F.leaky_relu(self.norm(self.blocks(x)), self.config.slope))
         if self.config.head > 1:
             x = self.rows @ x @ self.columns.T
@@ -254,6 +276,67 @@ def _descent(config: NetworkConfig, base: int, norm: bool, around=_plain) -> tup
     return nn.Sequential(*layers), width
 
 
+class Whitening(nn.Module):
+    r"""Makes the codes that an encoder gives to all its data have the prior's first two moments.
+
+    The KL divergence of Eq. (1) draws every single posterior towards the prior, but with a small β their mixture,
+    the aggregated posterior, keeps variances far from 1 and correlations; prior samples are then decoded from where
+    no data lie. With the covariance C and mean c of the raw means u, over data, and the posteriors' mean variances s,
+
+    .. math:: \mu = \mathrm{diag}(1 - s)^{1/2}\, C^{-1/2} (u - c), \qquad
+              \mathrm{Cov}(\mu) + \mathrm{diag}(s) = 1 .
+
+    C, c and s are running means over batches, constants to the gradient, as batch normalisation's are when frozen.
+    On a grid they are averaged over the translations by cells, which keeps the encoder's exact equivariance.
+    """
+
+    MOMENTUM = 0.02
+    """Share of a batch in the running means."""
+    LEAST = 0.05
+    """Of 1 − s, so that no direction is lost while a posterior is as wide as the prior."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.sides = config.bottom if config.grid else (1, 1)
+        self.together = False  # whether other processes hold shares of the batch
+        self.mean: Tensor
+        self.covariance: Tensor
+        self.variance: Tensor
+        self.matrix: Tensor
+        self.register_buffer("mean", torch.zeros(config.latent))
+        self.register_buffer("covariance", torch.eye(config.latent))
+        self.register_buffer("variance", torch.zeros(config.latent))
+        self.register_buffer("matrix", torch.eye(config.latent))  # diag(1 − s)^½ C^−½
+
+    def forward(self, raw: Tensor, logvar: Tensor) -> Tensor:
+        """Means (n, latent) from raw ones; ``logvar`` is what the posteriors have in the end."""
+        if self.training:
+            self._follow(raw.detach().to(self.mean.dtype), logvar.detach().to(self.mean.dtype))
+        return (raw - self.mean) @ self.matrix.T
+
+    @torch.no_grad()
+    def _follow(self, raw: Tensor, logvar: Tensor) -> None:
+        height, width = self.sides
+        grid = raw.unflatten(1, (-1, height, width))
+        moved = torch.cat([grid.roll((i, j), (2, 3)).flatten(1) for i in range(height) for j in range(width)])
+        wide = logvar.exp().unflatten(1, (-1, height, width)).mean((0, 2, 3), keepdim=True)
+        first = moved.mean(0)
+        moments = [first, moved.T @ moved / len(moved), wide.expand(1, -1, height, width).flatten()]
+        if self.together:
+            for moment in moments:
+                torch.distributed.all_reduce(moment)
+                moment /= torch.distributed.get_world_size()
+        first, second, variance = moments
+        away = first - self.mean  # about the running mean; between batches, its own moves count too
+        self.covariance.lerp_(second - torch.outer(first, first) + torch.outer(away, away), self.MOMENTUM)
+        self.mean.lerp_(first, self.MOMENTUM)
+        self.variance.lerp_(variance, self.MOMENTUM)
+        values, vectors = torch.linalg.eigh(self.covariance.double())
+        root = (vectors * values.clamp(min=1e-6 * float(values[-1])).rsqrt()) @ vectors.T
+        left = (1 - self.variance).clamp(min=self.LEAST).sqrt()
+        self.matrix.copy_(left[:, None] * root.to(self.matrix.dtype))
+
+
 class Encoder(nn.Module):
     """Spins → mean and log-variance of the posterior p_E(z|x) (Fig. 6d)."""
 
@@ -262,15 +345,22 @@ class Encoder(nn.Module):
         self.slope = config.slope
         self.blocks, width = _descent(config, config.encoder, norm=True)
         self.norm = nn.BatchNorm2d(width)
-        self.last = nn.Linear(width * config.bottom[0] * config.bottom[1], 2 * config.latent)
+        cells = config.bottom[0] * config.bottom[1]
+        self.last = (
+            PeriodicConv2d(width, 2 * config.cell, 1) if config.grid else nn.Linear(width * cells, 2 * config.latent)
+        )
+        self.whitening = Whitening(config) if config.whiten else None
         _start(self, config.slope)
         with torch.no_grad():
             self.last.weight *= 0.1  # the posterior starts near the prior's scale, its KL near zero
 
     def forward(self, spins: Spins) -> tuple[Latents, Latents]:
         x = F.leaky_relu(self.norm(self.blocks(spins)), self.slope)
-        mu, logvar = self.last(x.flatten(1)).chunk(2, dim=1)
-        return mu, logvar
+        if isinstance(self.last, nn.Linear):
+            x = x.flatten(1)
+        mu, logvar = self.last(x).chunk(2, dim=1)
+        mu, logvar = mu.flatten(1), logvar.flatten(1)
+        return (mu if self.whitening is None else self.whitening(mu, logvar)), logvar
 
 
 class Discriminator(nn.Module):
@@ -280,7 +370,8 @@ class Discriminator(nn.Module):
         super().__init__()
         self.slope = config.slope
         self.blocks, width = _descent(config, config.discriminator, norm=False)
-        self.last = nn.Linear(width * config.bottom[0] * config.bottom[1], 1)
+        cells = config.bottom[0] * config.bottom[1]
+        self.last = PeriodicConv2d(width, 1, 1) if config.grid else nn.Linear(width * cells, 1)
         _start(self, config.slope)
         for layer in [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]:
             parametrizations.spectral_norm(layer, eps=1e-12)
@@ -288,4 +379,7 @@ class Discriminator(nn.Module):
     def forward(self, spins: Spins) -> Logits:
         with parametrize.cached():
             x = F.leaky_relu(self.blocks(spins), self.slope)
-            return self.last(x.flatten(1)).squeeze(1)
+            if isinstance(self.last, nn.Linear):
+                return self.last(x.flatten(1)).squeeze(1)
+            judged = self.last(x).flatten(1)
+            return judged.sum(1) / judged.shape[1] ** 0.5  # of unit norm, as the dense layer is

@@ -76,26 +76,25 @@ def r1_penalty(discriminator: nn.Module, spins: Spins) -> Tensor:
     return slopes.square().sum((1, 2, 3)).mean()
 
 
-LEAST_SCALE = 1e-3
-"""Of energies in units of J, for data whose ε is next to nothing."""
-
-
 @dataclass(frozen=True)
 class EnergyLevel:
-    """The energy above which a texture is not one of the data's.
+    """The highest energy of a site in the data: what is above it is a defect that they do not have.
+
+    A texture may bend as the data do; it is singular points, the nodal points among them, that stand out.
 
     Attributes:
         hamiltonian: of the data.
-        level: ε̄, the mean ε of the training data; in the unit J is given in.
+        level: the data's highest energy of a site, as :meth:`Hamiltonian.energy_density` gives it.
+        scale: what the energies above it are measured in.
     """
 
     hamiltonian: Hamiltonian
     level: float
+    scale: float = 1.0
 
     def excess(self, spins: Spins) -> Tensor:
-        """E[max(0, ε(x) − ε̄)] / |ε̄|: 0 for textures that are as low in energy as the data."""
-        above = F.relu(self.hamiltonian.energy_excess(spins) - self.level).mean()
-        return above / max(abs(self.level), LEAST_SCALE * self.hamiltonian.J)
+        """E[max(0, e_i(x) − level)] / scale over sites i and textures x."""
+        return F.relu(self.hamiltonian.energy_density(spins) - self.level).mean() / self.scale
 
 
 def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
@@ -152,7 +151,7 @@ class Objective(abc.ABC):
         instance_noise: standard deviation of the Gaussian noise added to every vector that the discriminator sees
             in training; 0 (the paper) adds none (Sønderby et al. 2017).
         energy: the loss of a generator that has a discriminator has energy times :meth:`EnergyLevel.excess` of its
-            prior samples more; 0 (the paper) leaves the physics to the discriminator.
+            fakes more; 0 (the paper) leaves the physics to the discriminator.
         above: the level for that.
     """
 
@@ -197,9 +196,9 @@ class Objective(abc.ABC):
             shown = shown + self.instance_noise * blur.flatten(0, 1)
         return nets["discriminator"](shown)
 
-    def _physics(self, prior: Spins) -> Tensor:
+    def _physics(self, fakes: Spins) -> Tensor:
         """The energy's part of the generator's loss."""
-        return self.energy * self.above.excess(prior) if self.energy and self.above else prior.new_zeros(())
+        return self.energy * self.above.excess(fakes) if self.energy and self.above else fakes.new_zeros(())
 
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
         """R1's part of the discriminator's loss."""
@@ -293,7 +292,7 @@ class Hybrid(Objective):
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         adversarial = judged.pop("adversarial")
         judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
-        physics = self._physics(fakes[len(spins) :])
+        physics = self._physics(fakes)
         return {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
@@ -307,7 +306,7 @@ class Hybrid(Objective):
         own, penalty = self._penalised(nets, spins, own)
         judged["discriminator"] = judged["discriminator"] + penalty
         encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
-        physics = self._physics(fakes[len(spins) :])
+        physics = self._physics(fakes)
         generator = _pulled(nets["generator"], vae + physics, fakes, pull)
         losses = {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
         return (

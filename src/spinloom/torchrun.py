@@ -167,4 +167,6 @@ def synced(network: nn.Module, crew: Crew) -> nn.Module:
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SyncedBatchNorm2d
+            if hasattr(module, "together"):
+                module.together = True
     return network

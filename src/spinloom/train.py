@@ -245,13 +245,18 @@ def _begin_with(nets: Mapping[str, nn.Module], start: runs.Run) -> None:
 
 
 LEVEL_FROM = 1000
-"""Training textures that their mean energy is taken from."""
+"""Training textures whose energies set the level."""
+
+LEAST_SCALE = 1e-3
+"""Of energies in units of J, for data whose ε is next to nothing."""
 
 
 def _level(data: Dataset) -> EnergyLevel:
     H = data.hamiltonian
     assert H is not None
-    return EnergyLevel(H, float(H.energy_excess(data[:LEVEL_FROM].double()).mean()))
+    density = H.energy_density(data[:LEVEL_FROM])
+    excess = float(H.energy_excess(data[:LEVEL_FROM]).double().mean())
+    return EnergyLevel(H, float(density.max()), max(abs(excess), LEAST_SCALE * H.J))
 
 
 def _check_device(device: str) -> None:

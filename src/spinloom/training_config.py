@@ -28,8 +28,8 @@ class TrainingConfig:
         gamma: weight of the adversarial term in the hybrid's generator loss, Eq. (3).
         r1: the discriminator's loss has r1/2 E[|∂logit/∂x|²] over real textures more; 0 (the paper) has none.
         instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
-        energy: weight of the prior samples' energy above the data's, in units of the data's, in the generator's
-            loss; 0 (the paper) leaves the physics to the discriminator.
+        energy: weight, in the generator's loss, of the energy by which sites of its fakes lie above the highest
+            in the data, a site's mean over the data's |ε|; 0 (the paper) leaves the physics to the discriminator.
         halving: steps in which the learning rates halve, rate · 2^(−step/halving); 0 (the paper) keeps them.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.

@@ -1,0 +1,186 @@
+"""The command that looks for extreme textures in latent space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table as Grid
+
+from spinloom.dataset import Dataset, open_dataset, write_dataset
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_bytes
+from spinloom.findings import Found, Front
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.options import (
+    AsJson,
+    Count,
+    Dzyaloshinskii,
+    EasyAxis,
+    Exchange,
+    Field,
+    Quiet,
+    Walls,
+    Whole,
+    given_hamiltonian,
+    print_json,
+)
+from spinloom.run import Run, load
+
+SHOWN = 6
+"""Textures of a Pareto front in the picture."""
+
+
+def search(
+    run: Path,
+    out: Path,
+    /,
+    *,
+    objective: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            help="min- or max- of energy, mz, charge, skyrmions, wavelength, logit, nodal; several: a Pareto front.",
+        ),
+    ] = ("min-energy",),
+    method: Annotated[
+        Literal["ga", "cma", "gradient", "nsga2"],
+        Parameter(help="Genetic algorithm (nsga2 for several objectives), CMA-ES, or Adam through the generator."),
+    ] = "ga",
+    population: Annotated[Count | None, Parameter(help="Codes a generation.")] = None,
+    generations: Annotated[Count | None, Parameter(help="How many.")] = None,
+    head_start: Annotated[
+        Whole | None, Parameter(help="Gradient steps of an eighth of the first population; 0: the paper's way.")
+    ] = None,
+    inner_relax: Annotated[Whole | None, Parameter(help="Zero-temperature sweeps before a texture is judged.")] = None,
+    relax: Annotated[
+        Whole | None, Parameter(help="Zero-temperature sweeps of the answer. Default: 50, for an energy 500.")
+    ] = None,
+    nodal_weight: Annotated[float, Parameter(help="Cost of a nodal point, in spreads of the objective.")] = 1.0,
+    norm_weight: Annotated[float, Parameter(help="Cost of ‖z‖ away from √n; 0: none.")] = 1.0,
+    bound: Annotated[float, Parameter(help="Components of z stay in ± this.")] = 4.0,
+    reference: Annotated[
+        Path | None, Parameter(help="Data set to say against whether it is new. Default: the run's own, if there.")
+    ] = None,
+    J: Exchange = None,
+    D: Dzyaloshinskii = None,
+    dmi: Walls = None,
+    B: Field = None,
+    K: EasyAxis = None,
+    seed: Annotated[Whole, Parameter(help="Of the first codes and the method.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search a generator's latent space for an extreme texture; the same command again resumes.
+
+    OUT gets search.json (settings, codes z, history, report), textures/decoded, /relaxed and /settled (data
+    sets), and found.png. The Hamiltonian is the run's unless --J and --D are given.
+
+    Parameters
+    ----------
+    run
+        Folder of a run, or the name of a model that comes with the package.
+    out
+        Folder of the search to make.
+    """
+    from spinloom.search import SEARCH
+    from spinloom.search import search as search_run
+
+    trained = load(run)
+    H = given_hamiltonian(J, D, dmi, B, K)
+    show = not (quiet or as_json)
+    compared = _reference(trained, reference)
+    found = search_run(
+        trained,
+        H,
+        objective[0] if len(objective) == 1 else objective,
+        method,
+        seed,
+        relax,
+        population,
+        generations,
+        head_start,
+        inner_relax,
+        nodal_weight,
+        norm_weight,
+        bound,
+        compared,
+        out,
+        show,
+    )
+    _keep(out, found, trained.hamiltonian if H is None else H)
+    if as_json:
+        print_json({"path": str(out), **read_json(out / SEARCH)})
+    else:
+        _print(out, found, objective)
+
+
+def _reference(run: Run, given: Path | None) -> Dataset | None:
+    """The textures the run was trained on: of the data set that was given, or its own if that is still there."""
+    if given is not None:
+        data = open_dataset(given)
+        if data.size != run.size:
+            raise BadInput(f"--reference {given}: textures of {data.size}, the run's are {run.size}; give its data set")
+    else:
+        try:
+            data = open_dataset(run.config["data"]["path"])
+        except (BadInput, KeyError, TypeError):
+            return None
+    if data.checksum != run.config["data"].get("checksum"):
+        return data if given is not None else None
+    fraction = run.config.get("training", {}).get("fraction", 1.0)
+    return data.split(fraction)[0] if 0 < fraction < 1 else data
+
+
+def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
+    """The textures as data sets, and a picture; those that are there already are left."""
+    from spinloom.draw import hero, png_bytes, texture_panel
+
+    stages = {"decoded": found.decoded, "relaxed": found.spins, "settled": found.settled}
+    stages = {name: spins if spins.ndim == 4 else spins[None] for name, spins in stages.items()}
+    (out / "textures").mkdir(exist_ok=True)
+    for name, spins in stages.items():
+        if not (out / "textures" / name).exists():
+            write_dataset(out / "textures" / name, spins, H, {"source": "search", "stage": name})
+    picture = out / "found.png"
+    if picture.exists():
+        return
+    if isinstance(found, Front):
+        members = found.spins
+        some = [
+            round(k * (len(members) - 1) / max(1, min(SHOWN, len(members)) - 1))
+            for k in range(min(SHOWN, len(members)))
+        ]
+        figure = hero(members[some]) if H is None else texture_panel({"front": members[some]}, H)
+    elif H is None:
+        figure = hero(found.spins[None])
+    else:
+        figure = texture_panel({"found": _side_by_side(stages)}, H, width=5.0)
+    write_bytes(picture, png_bytes(figure))
+
+
+def _side_by_side(stages: dict[str, Any]) -> Any:
+    import torch
+
+    return torch.cat(list(stages.values()))
+
+
+def _print(out: Path, found: Found | Front, objective: tuple[str, ...]) -> None:
+    console = Console()
+    if isinstance(found, Found):
+        console.print(f"{out}: {objective[0]} = {found.value:.6g}", highlight=False)
+        for line in found.report["words"]:
+            console.print(f"  {line}", highlight=False)
+        return
+    table = Grid(title=f"{out}: Pareto front, {len(found.z)} textures")
+    for name in (*found.goals, "nodal points", "Q", "what it is"):
+        table.add_column(name, justify="left" if name == "what it is" else "right")
+    for values, report in zip(found.values.tolist(), found.reports, strict=True):
+        relaxed = report["stages"]["relaxed"]
+        numbers = [f"{value:.5g}" for value in values]
+        table.add_row(
+            *numbers, str(int(relaxed["nodal_points"])), f"{round(relaxed['charge'])}", report["pattern"]["kind"]
+        )
+    console.print(table)

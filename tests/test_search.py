@@ -1,0 +1,585 @@
+"""Searches on decoders whose optimum is known, resumption to the same bits, and what is said of the answer."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from spinloom import bench_search as bench
+from spinloom import cli, search_methods
+from spinloom import search as searching
+from spinloom.anneal import anneal, relax
+from spinloom.dataset import open_dataset, write_dataset
+from spinloom.errors import BadInput
+from spinloom.findings import Found, Front, settle
+from spinloom.goals import Goal, goals
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.networks import NetworkConfig
+from spinloom.novelty import nearest_texture, novelty
+from spinloom.objectives import OBJECTIVES
+from spinloom.pattern import cores, pattern
+from spinloom.run import Run, build_networks, write_config, write_weights
+from spinloom.sample import prior_latents
+from spinloom.schedule import Schedule
+from spinloom.search import STATE, SearchConfig, Tape, optimise, resolved, search, unbeaten
+from spinloom.spiral import ground_state, spiral
+from spinloom.symmetry import random_symmetry, symmetries
+from spinloom.topology import charge
+
+H = Hamiltonian(D=0.6)
+NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8)
+
+
+def make_run(objective: str = "hybrid", hamiltonian: Hamiltonian | None = H) -> Run:
+    nets = build_networks(NETWORKS, OBJECTIVES[objective]().players, seed=5)
+    for net in nets.values():
+        net.eval().requires_grad_(False)
+    return Run(Path("somewhere"), 7, {"objective": objective}, NETWORKS, hamiltonian, nets)
+
+
+PEAK = torch.tensor([0.5, -1.0, 1.5, 0.2])
+
+
+def tilted(z: torch.Tensor) -> torch.Tensor:
+    """Uniform textures tilted against z by the distance of the code from PEAK: M_z is largest there, and 1."""
+    angle = (z - PEAK.to(z)).norm(dim=1) / 3
+    spins = torch.stack((angle.sin(), torch.zeros_like(angle), angle.cos()), 1)
+    return spins[:, :, None, None].expand(-1, -1, 4, 4)
+
+
+def plain(config: SearchConfig, wanted: tuple[Goal, ...], decode=tilted) -> SearchConfig:
+    return resolved(replace(config, norm_weight=0.0), wanted, decode, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "within"),
+    [
+        ({"method": "ga", "head_start": 0}, 0.3),
+        ({"method": "ga", "generations": 20}, 0.1),
+        ({"method": "cma", "generations": 60}, 1e-2),
+        ({"method": "gradient", "generations": 150}, 0.1),
+    ],
+)
+def test_each_method_finds_the_known_optimum(settings, within):
+    run = make_run(hamiltonian=None)
+    wanted = goals("max-mz", run, None)
+    config = plain(SearchConfig(**settings), wanted)
+    (codes, values), history = optimise(tilted, wanted, config, 4, None, Tape(None))
+    best = codes[values[:, 0].argmin()]
+    assert np.linalg.norm(best - PEAK.numpy()) < within
+    assert history["best"][-1] == pytest.approx(-values.min())
+    assert (np.diff(history["best"]) >= 0).all()
+    assert history["evaluations"][-1] == len(codes)
+
+
+def test_the_front_of_two_goals_is_the_known_arc():
+    """M_z and M_x of a unit vector: the least of both lie on the quarter circle M_z² + M_x² = 1, both ≤ 0."""
+
+    def decode(z):
+        spins = torch.nn.functional.normalize(z[:, :3], dim=1)
+        return spins[:, :, None, None].expand(-1, -1, 4, 4)
+
+    def mx(spins):
+        return spins[:, 0].mean((-2, -1))
+
+    wanted = goals(("min-mz", mx), make_run(hamiltonian=None), None)
+    config = plain(SearchConfig("nsga2", 32, 30), wanted, decode)
+    (codes, values), history = optimise(decode, wanted, config, 4, None, Tape(None))
+    front = values[unbeaten(values)]
+    assert history["best"].shape == (30, 2)
+    assert (np.hypot(*front.T) > 0.98).all()
+    assert (front < 0.05).all()
+    assert np.ptp(front, axis=0).min() > 0.95
+    assert np.diff(np.sort(front[:, 0])).max() < 0.25
+
+
+def test_unbeaten_rows():
+    rows = np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0], [0.0, 5.0]])
+    assert unbeaten(rows).tolist() == [True, True, False, False, True]
+
+
+def test_a_norm_that_the_prior_hardly_draws_costs():
+    """M_z grows along z₀ for ever; the penalty holds the code at the √n shell."""
+
+    def decode(z):
+        angle = math.pi / 2 - torch.atan(z[:, 0] / 4)
+        return torch.stack((angle.sin(), 0 * angle, angle.cos()), 1)[:, :, None, None].expand(-1, -1, 4, 4)
+
+    wanted = goals("max-mz", make_run(hamiltonian=None), None)
+    norms = []
+    for weight in (0.0, 30.0):
+        config = resolved(SearchConfig("cma", generations=60, norm_weight=weight), wanted, decode, 4, None)
+        (codes, values), _ = optimise(decode, wanted, config, 4, None, Tape(None))
+        norms.append(np.linalg.norm(codes[values[:, 0].argmin()]))
+    assert norms[0] > 3.5
+    assert 1.9 < norms[1] < 2.4
+
+
+def test_nodal_points_cost():
+    """Codes with z₀ > 0 decode to up spins with one reversed, the others to a lower M_z without."""
+
+    def decode(z):
+        angle = (z[:, 0] > 0).float() * -0.5 + 1
+        spins = torch.stack((angle.sin(), 0 * angle, angle.cos()), 1)[:, :, None, None].repeat(1, 1, 8, 8)
+        spins[z[:, 0] > 0, :, 0, 0] *= -1
+        return spins
+
+    wanted = (replace(goals("max-mz", make_run(hamiltonian=None), None)[0], smooth=False),)
+    signs = []
+    for weight in (0, 3):
+        config = replace(plain(SearchConfig(generations=3, population=20), wanted, decode), nodal_weight=weight)
+        (codes, values), _ = optimise(decode, wanted, config, 4, None, Tape(None))
+        signs.append(codes[values[:, 0].argmin(), 0] > 0)
+    assert signs == [True, False]
+
+
+QUICK = {"population": 6, "generations": 4, "inner_relax": 3, "relax": 5}
+
+
+def test_what_is_found_fits_together():
+    run = make_run()
+    found = search(
+        run, objective="min-energy", seed=3, reference=anneal(H, 32, 6, schedule=Schedule.relaxation(9)), **QUICK
+    )
+    assert isinstance(found, Found)
+    assert found.z.shape == (8,)
+    assert float(found.z.abs().max()) <= 4
+    assert found.value == pytest.approx(float(H.energy_excess(found.spins.double())), abs=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(run.generator(found.z[None])[0], found.decoded, atol=1e-5)
+    assert torch.equal(relax(found.decoded, H, 5), found.spins)
+    energies = [float(H.energy(spins.double())) for spins in (found.decoded, found.spins, found.settled)]
+    assert energies == sorted(energies, reverse=True)
+    stages = found.report["stages"]
+    assert stages["relaxed"]["energy_excess"] == pytest.approx(found.value, abs=1e-12)
+    assert found.report["norm"]["ratio"] == pytest.approx(float(found.z.norm()) / 8**0.5)
+    gap = found.report["ground_state"]["above"]["relaxed"]
+    assert gap == pytest.approx(found.value - ground_state(H, 32).energy_excess)
+    assert found.report["novelty"]["searched"] == 6
+    assert found.report["data"]["textures"] == 6
+    json.dumps(found.report, allow_nan=False)
+
+
+def test_opposite_objectives_find_opposite_textures():
+    run = make_run()
+    low, high = (search(run, objective=f"{way}-mz", seed=1, **QUICK).value for way in ("min", "max"))
+    middle = run.generator(prior_latents(1, 6, 8))[:, 2].mean((-2, -1))
+    assert low < float(middle.min())
+    assert high > float(middle.max())
+
+
+def test_a_field_in_the_hamiltonian_is_looked_for_too():
+    """Lowest energy in a strong field is up."""
+    found = search(make_run(), Hamiltonian(D=0.6, B=1.0), seed=0, **QUICK)
+    assert found.report["stages"]["settled"]["mz"] > 0.9
+    assert found.report["ground_state"] is None
+
+
+def test_a_seed_decides_and_nothing_else_does():
+    run = make_run()
+    for method in ("ga", "cma"):
+        np.random.seed(0)  # noqa: NPY002
+        first = search(run, objective="min-energy", method=method, seed=4, **QUICK)
+        np.random.seed(1)  # noqa: NPY002
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        again = search(run, objective="min-energy", method=method, seed=4, **QUICK)
+        assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+        assert torch.equal(first.z, again.z)
+        assert torch.equal(first.spins, again.spins)
+        other = search(run, objective="min-energy", method=method, seed=5, **QUICK)
+        assert not torch.equal(first.z, other.z)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("method", "objective"),
+    [("ga", "max-mz"), ("cma", "min-energy"), ("gradient", "max-logit"), ("nsga2", ("min-energy", "max-mz"))],
+)
+def test_an_interrupted_search_ends_with_the_same_bits(method, objective, tmp_path, monkeypatch):
+    run = make_run()
+    settings = {**QUICK, "objective": objective, "method": method, "seed": 2}
+    settings |= {"head_start": 3} if method == "ga" else {}
+    whole = search(run, out=tmp_path / "whole", **settings)
+    assert torch.equal(search(run, **settings).z, whole.z)
+
+    calls = 0
+    judged = searching.Judge.__call__
+
+    def cut(self, codes, want_slopes):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return judged(self, codes, want_slopes)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(searching.Judge, "__call__", cut)
+        search(run, out=tmp_path / "cut", **settings)
+    kept = load_file(tmp_path / "cut" / STATE)
+    assert {name.split("/")[1] for name in kept} == {"000000", "000001"}
+    assert contents(tmp_path / "cut") != contents(tmp_path / "whole")
+    search(run, out=tmp_path / "cut", **settings)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    # finished: nothing is judged again but the spread and the end
+    calls = 0
+    monkeypatch.setattr(searching.Judge, "__call__", cut)
+    search(run, out=tmp_path / "cut", **settings)
+    assert calls == 2
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_folder_keeps_one_search(tmp_path):
+    run = make_run()
+    search(run, out=tmp_path / "out", **QUICK)
+    before = contents(tmp_path / "out")
+    with pytest.raises(BadInput, match="seed: 0 there, 1 asked"):
+        search(run, out=tmp_path / "out", seed=1, **QUICK)
+    with pytest.raises(BadInput, match="another search"):
+        search(make_run("gan"), Hamiltonian(D=0.5), out=tmp_path / "out", **QUICK)
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
+    with pytest.raises(BadInput, match="holds no search"):
+        search(run, out=tmp_path / "thesis", **QUICK)
+
+
+def test_a_state_that_another_library_made_is_refused(tmp_path):
+    run = make_run()
+    search(run, out=tmp_path, **QUICK)
+    tensors = load_file(tmp_path / STATE)
+    tensors["codes/000001"] += 1
+    save_file(tensors, tmp_path / STATE)
+    with pytest.raises(BadInput, match="other versions"):
+        search(run, out=tmp_path, **QUICK)
+
+
+def half_nan(spins):
+    return spins.flatten(1).sum(1) / 0 * 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        ("vae", {"objective": "max-logit"}, "no discriminator"),
+        ("gan", {"objective": "min-beauty"}, "min-beauty"),
+        ("gan", {"objective": ()}, "nothing to search for"),
+        ("gan", {"objective": ("max-mz", "max-mz")}, "named twice"),
+        ("gan", {"objective": ("max-mz", "min-mz"), "method": "cma"}, "nsga2"),
+        ("gan", {"method": "nsga2"}, "several objectives"),
+        ("gan", {"method": "newton"}, "newton"),
+        ("gan", {"objective": "max-charge", "method": "gradient"}, "no gradient"),
+        ("gan", {"objective": "max-charge", "head_start": 3}, "head_start=3"),
+        ("gan", {"population": 1}, "population=1"),
+        ("gan", {"relax": -1}, "relax=-1"),
+        ("gan", {"bound": math.nan}, "bound=nan"),
+        ("gan", {"norm_weight": -1.0}, "norm_weight=-1.0"),
+        ("gan", {"seed": -1}, "seed=-1"),
+        ("gan", {"objective": half_nan}, "half_nan: gave NaN"),
+        ("gan", {"objective": lambda spins: spins.mean()}, "one number a texture"),
+        ("unknown", {"objective": "min-energy"}, "no Hamiltonian"),
+        ("unknown", {"objective": "max-mz", "relax": 3}, "relax=3"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(kind, arguments, says):
+    run = make_run("gan", None) if kind == "unknown" else make_run(kind)
+    with pytest.raises(BadInput, match=says):
+        search(run, **{**QUICK, **arguments} if "relax" not in arguments else {**QUICK, "inner_relax": 0, **arguments})
+
+
+def test_callables_are_minimised_and_their_gradient_is_used():
+    run = make_run(hamiltonian=None)
+
+    def mx(spins):
+        return spins[:, 0].mean((-2, -1))
+
+    by_gradient = search(run, None, mx, "gradient", population=4, generations=10)
+    assert by_gradient.value < float(mx(run.generator(prior_latents(0, 4, 8))).min())
+    assert by_gradient.report["sweeps"] == 0
+    assert torch.equal(by_gradient.spins, by_gradient.decoded)
+
+    def counted(spins):
+        return torch.from_numpy(spins.numpy()[:, 0].mean((1, 2)))
+
+    with pytest.raises(BadInput, match="counted has no gradient"):
+        search(run, None, counted, "gradient", population=4, generations=2)
+    assert search(run, None, counted, population=4, generations=2).value < 1
+
+
+def test_goals_of_every_name():
+    spins = relax(torch.stack([disc(24, [(12, 12)]), disc(24, [])]), H, 0)
+    expected = {"mz": (0.5, 1), "charge": (-1, 0), "skyrmions": (1, 0), "nodal": (0, 0)}
+    run = make_run("gan")
+    for name, values in expected.items():
+        least, most = goals((f"min-{name}", f"max-{name}"), run, H)
+        assert torch.equal(least(spins), -most(spins))
+        if name != "mz":
+            assert least(spins).round().tolist() == list(values)
+
+
+def test_the_default_methods_leave_defects_unrelaxed():
+    config = resolved(SearchConfig(), goals("min-nodal", make_run(), H), tilted, 4, H)
+    assert (config.inner_relax, config.relax) == (0, 0)
+    config = resolved(SearchConfig(), goals("max-mz", make_run(), H), tilted, 4, H)
+    assert (config.inner_relax, config.relax) == (50, 50)
+
+
+# what a texture is
+
+
+def disc(size: int, centres: list, radius: float = 8.0, turns: int = 1, vorticity: int = 1) -> torch.Tensor:
+    """Néel skyrmions in an up background: the polar angle falls linearly from turns·π at the centre to 0 at the radius."""
+    spins = torch.zeros(3, size, size)
+    spins[2] = 1
+    at = torch.arange(size, dtype=torch.float32)
+    for row, column in centres:
+        y = ((at - row + size / 2) % size - size / 2)[:, None].expand(size, size)
+        x = ((at - column + size / 2) % size - size / 2)[None].expand(size, size)
+        r = torch.hypot(x, y)
+        polar = turns * math.pi * (1 - r / radius)
+        azimuth = vorticity * torch.atan2(y, x)
+        new = torch.stack((polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos()))
+        spins = torch.where(r < radius, new, spins)
+    return spins
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (1, -2), (0, 3), (4, 0)])
+def test_a_spiral_is_stripes_of_its_wave_vector(n, m):
+    found = pattern(spiral(H, 32, n, m, phase=0.4))
+    assert found.kind == "stripes"
+    assert found.wave_vector == (n, m)
+    assert found.share == pytest.approx(1)
+    assert f"({n}, {m})" in found.words
+    assert found.skyrmions == 0
+
+
+def test_a_lattice_of_skyrmions_is_counted():
+    centres = [(8, 8), (8, 24), (8, 40), (24, 8), (24, 24), (24, 40), (40, 8), (40, 24), (47, 41)]
+    spins = disc(48, centres)
+    found = pattern(spins)
+    assert (found.kind, found.skyrmions, found.round_skyrmions, found.bands) == ("skyrmion lattice", 9, 9, 0)
+    assert found.charge == pytest.approx(-9)
+    assert [core.charge for core in cores(spins)] == [-1] * 9
+    assert found.distance == pytest.approx((6 * 16 + 15 + 16 + 15) / 9, abs=0.6)
+    reached = sorted(core.centre for core in cores(spins) if core.centre)
+    assert np.allclose(reached, sorted(centres), atol=0.05)
+    down = pattern(-spins)
+    assert (down.skyrmions, down.charge) == (9, pytest.approx(9))
+    assert "9 skyrmions" in found.words
+
+
+def test_antiskyrmions_and_skyrmioniums_have_their_own_charge():
+    assert [core.charge for core in cores(disc(48, [(20, 20)], 12, vorticity=-1))] == [1]
+    ring = pattern(disc(48, [(20, 20)], 16, turns=2))
+    assert (ring.skyrmions, ring.charge) == (0, pytest.approx(0))
+
+
+def test_a_stretched_skyrmion_is_not_round_and_a_band_is_none():
+    at = torch.arange(64.0)
+    inside = ((at[:, None] - 32).abs() < 4).float() * ((at[None] - 32).abs() < 20)
+    worm = relax(torch.stack((0 * inside, 0 * inside, 1 - 2 * inside)), H, 60)
+    found = pattern(worm)
+    assert (found.skyrmions, found.round_skyrmions, found.bands) == (1, 0, 0)
+    assert found.kind == "skyrmions among stripes"
+    assert abs(found.charge) == pytest.approx(1)
+    band = ((at[:, None] - 32).abs() < 4).float().expand(64, 64)
+    found = pattern(relax(torch.stack((0 * band, 0 * band, 1 - 2 * band)), H, 60))
+    assert (found.skyrmions, found.bands) == (0, 1)
+
+
+def test_charges_of_the_regions_add_up_in_any_texture():
+    spins = anneal(H, 32, 8, schedule=Schedule.geometric(1.0, 0.05, 10).then_relax(100))
+    for texture in spins:
+        assert sum(core.charge for core in cores(texture)) == round(float(charge(texture)))
+
+
+def test_a_pattern_does_not_depend_on_where_and_how_it_is_looked_at():
+    spins = disc(32, [(8, 8), (8, 24), (24, 10)])
+    expected = pattern(spins)
+    for element in symmetries(H, 32):
+        moved = pattern(torch.roll(element(spins), (13, 29), (-2, -1)))
+        assert (moved.kind, moved.skyrmions, moved.bands) == (expected.kind, expected.skyrmions, expected.bands)
+        assert moved.charge == pytest.approx(element.charge_sign * expected.charge)
+        assert moved.distance == pytest.approx(expected.distance)
+
+
+def test_a_uniform_texture_is_uniform():
+    assert pattern(disc(16, [])).kind == "uniform"
+    with pytest.raises(BadInput, match="index the batch"):
+        pattern(disc(16, [])[None])
+
+
+# novelty
+
+
+def test_a_moved_copy_is_found_whatever_the_symmetry():
+    data = anneal(H, (16, 16), 6, schedule=Schedule.relaxation(10))
+    moved = random_symmetry(data[[4, 1, 1, 3]], H, np.random.default_rng(3))
+    distance, nearest = nearest_texture(moved, data, H)
+    assert nearest.tolist() == [4, 1, 1, 3]
+    assert float(distance.max()) < 2e-3
+    # translations alone are not enough for those that were turned
+    assert float(nearest_texture(moved, data, None)[0].max()) > 0.3
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 8)])
+@pytest.mark.parametrize("model", [H, Hamiltonian(D=0.6, B=0.1)])
+def test_the_distance_is_the_least_over_all_moves(size, model):
+    spins = torch.nn.functional.normalize(torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(1)), dim=1)
+    query, references = spins[:1], spins[1:]
+    least = min(
+        float((query - torch.roll(element(reference), (down, along), (-2, -1))).square().sum(1).mean().sqrt())
+        for reference in references
+        for element in symmetries(model, size)
+        for down in range(size[0])
+        for along in range(size[1])
+    )
+    assert float(nearest_texture(query, references, model)[0]) == pytest.approx(least, abs=1e-5)
+
+
+def test_novelty_is_judged_by_the_datas_own_distances():
+    data = anneal(H, (16, 16), 12, schedule=Schedule.relaxation(10))
+    copy, other = novelty(torch.stack((data[5], spiral(H, 16, 3, 0).float())), data, H, own=12)
+    assert not copy.new
+    assert (copy.nearest, copy.searched, copy.own) == (5, 12, 12)
+    assert "near a training texture" in copy.words
+    assert other.new
+    assert copy.own_least > 0.2  # itself is passed over
+    with pytest.raises(BadInput, match="lattice"):
+        novelty(data, anneal(H, (16, 18), 2, schedule=Schedule.relaxation(1)), H)
+    with pytest.raises(BadInput, match="at least 2"):
+        novelty(data, data[:1], H)
+
+
+def test_settling_straightens_a_bent_spiral_that_alignment_leaves():
+    at = torch.arange(32)
+    bend = 0.8 * torch.sin(2 * math.pi * at / 32)[:, None] + 0.5 * torch.sin(2 * math.pi * at / 32 + 1)
+    phase = 2 * math.pi * 2 * at / 32 + (2 * math.pi * 2 * at / 32)[:, None] + bend
+    axis = 0.5**0.5
+    bent = torch.stack((axis * phase.sin(), axis * phase.sin(), phase.cos()))[None]
+    exact = ground_state(H, 32)
+    if H.energy(bent)[0] > H.energy(bent * torch.tensor([-1, -1, 1])[:, None, None])[0]:
+        bent = bent * torch.tensor([-1, -1, 1])[:, None, None]
+    done = settle(bent, H)
+    assert float(H.energy(done.double())) == pytest.approx(exact.energy, abs=2e-7)
+    aligned = relax(bent, H, 60)
+    assert float(H.energy(aligned.double())) > exact.energy + 1e-5
+    assert torch.equal(done, settle(bent, H))
+
+
+# the command and the bench
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A run that was never trained, and its data."""
+    there = tmp_path_factory.mktemp("search")
+    data = write_dataset(there / "data", anneal(H, 32, 8, schedule=Schedule.relaxation(20)), H)
+    run = make_run()
+    config = {
+        "objective": "hybrid",
+        "networks": {**NETWORKS.__dict__, "size": [32, 32]},
+        "training": {"fraction": 0.75},
+        "data": {"path": str(there / "data"), "checksum": data.checksum, "hamiltonian": H.as_dict()},
+    }
+    write_config(there / "run", config)
+    write_weights(there / "run", run.nets, 0)
+    return there
+
+
+def call(*arguments) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(argument) for argument in arguments])
+    return end.value.code or 0
+
+
+FEW = ["--population", 6, "--generations", 3, "--inner-relax", 3, "--relax", 5, "--json"]
+
+
+def test_the_command_leaves_numbers_textures_and_a_picture(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("search", folder / "run", out, "--objective", "max-mz", "--seed", 3, *FEW) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["settings"]["objective"] == ["max-mz"]
+    (found,) = told["found"]
+    assert len(found["z"]) == 8
+    assert told["z"] == [found["z"]]
+    assert found["novelty"]["searched"] == 6
+    for stage in ("decoded", "relaxed", "settled"):
+        data = open_dataset(out / "textures" / stage)
+        assert len(data) == 1
+        assert float(data[0][2].mean()) == pytest.approx(found["stages"][stage]["mz"], abs=1e-4)
+    assert found["value"] == pytest.approx(found["stages"]["relaxed"]["mz"], abs=1e-6)
+    assert (out / "found.png").read_bytes().startswith(b"\x89PNG")
+    before = contents(out)
+    assert call("search", folder / "run", out, "--objective", "max-mz", "--seed", 3, *FEW[:-1]) == 0
+    assert "max-mz = " in capsys.readouterr().out
+    assert contents(out) == before
+    assert call("search", folder / "run", out, "--objective", "min-mz", "--seed", 3, *FEW) == 2
+    assert "objective" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_the_command_finds_a_front(folder, tmp_path, capsys):
+    out = tmp_path / "front"
+    several = ["--objective", "min-energy", "max-mz"]
+    assert call("search", folder / "run", out, *several, *FEW) == 0
+    told = json.loads(capsys.readouterr().out)
+    values = np.array([member["values"] for member in told["found"]])
+    assert unbeaten(values * [1, -1]).all()
+    assert (np.diff(values[:, 0]) >= 0).all()
+    assert len(open_dataset(out / "textures" / "relaxed")) == len(values)
+    assert call("search", folder / "run", out, *several, *FEW[:-1]) == 0
+    assert "Pareto front" in capsys.readouterr().out
+
+
+def test_bad_input_leaves_no_folder(folder, tmp_path, capsys):
+    assert call("search", folder / "run", tmp_path / "a", "--objective", "min-beauty") == 2
+    assert "min-beauty" in capsys.readouterr().err
+    assert call("search", folder / "run", tmp_path / "a", "--reference", tmp_path / "nowhere") == 2
+    assert call("search", folder / "run", tmp_path / "a", "--method", "nsga2") == 2
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_bench_gives_everybody_the_same_time(monkeypatch, capsys):
+    monkeypatch.setattr(searching, "METHODS", {"ga": (6, 3), "cma": (6, 3), "gradient": (4, 3), "nsga2": (6, 3)})
+    monkeypatch.setattr(searching, "HEAD_START", 2)
+    result = bench.bench_search(make_run(), "max-mz", seeds=1)
+    assert set(result["rows"]) == {
+        *("genetic", "genetic, no head start", "gradient", "cma"),
+        *("annealing, many", "annealing, slow", "annealing in a field"),
+    }
+    assert all(len(row["values"]) == 1 for row in result["rows"].values())
+    assert result["summary"]["annealing in a field"]["best"] > result["summary"]["annealing, many"]["best"]
+    bench.print_search(result)
+    assert "annealing in a field" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="nothing to race"):
+        bench.bench_search(make_run(), "min-nodal")
+
+
+def test_fitting_counts_what_fits():
+    assert bench.fitting(lambda count: 3.0 + 0.5 * count, 20.0) == 34
+    assert bench.fitting(lambda count: 3.0 + 0.5 * count, 1.0) == 1
+
+
+def test_the_methods_ask_the_same_when_told_the_same():
+    start = np.random.default_rng(0).normal(size=(6, 3))
+    for method in (
+        lambda: search_methods.genetic(start, 4.0, 1, 1, 5),
+        lambda: search_methods.covariance(start, 4.0, 1, 6, 5),
+        lambda: search_methods.gradient(start, 4.0, 5),
+        lambda: search_methods.genetic_with_head_start(start, 2, 2, 4.0, 1, 5),
+    ):
+        first, second = method(), method()
+        one, other = next(first), next(second)
+        for _ in range(4):
+            assert np.array_equal(one[0], other[0])
+            told = (one[0].sum(1, keepdims=True), 2 * one[0])
+            one, other = first.send(told), second.send(told)
