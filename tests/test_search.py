@@ -11,22 +11,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spinloom import bench_search as bench
-from spinloom import cli, search_methods
-from spinloom import search as searching
+from spinloom import cli, findings, search_methods
+from spinloom import optimise as optimising
 from spinloom.anneal import anneal, relax
 from spinloom.dataset import open_dataset, write_dataset
 from spinloom.errors import BadInput
-from spinloom.findings import Found, Front, settle
+from spinloom.findings import Found, settle
 from spinloom.goals import Goal, goals
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.novelty import nearest_texture, novelty
 from spinloom.objectives import OBJECTIVES
+from spinloom.optimise import SearchConfig, Tape, optimise, resolved
 from spinloom.pattern import cores, pattern
 from spinloom.run import Run, build_networks, write_config, write_weights
 from spinloom.sample import prior_latents
 from spinloom.schedule import Schedule
-from spinloom.search import STATE, SearchConfig, Tape, optimise, resolved, search, unbeaten
+from spinloom.search import STATE, search, unbeaten
 from spinloom.spiral import ground_state, spiral
 from spinloom.symmetry import random_symmetry, symmetries
 from spinloom.topology import charge
@@ -60,7 +61,7 @@ def plain(config: SearchConfig, wanted: tuple[Goal, ...], decode=tilted) -> Sear
     ("settings", "within"),
     [
         ({"method": "ga", "head_start": 0}, 0.3),
-        ({"method": "ga", "generations": 20}, 0.1),
+        ({"method": "ga", "generations": 20, "head_start": 60}, 0.1),
         ({"method": "cma", "generations": 60}, 1e-2),
         ({"method": "gradient", "generations": 150}, 0.1),
     ],
@@ -89,7 +90,7 @@ def test_the_front_of_two_goals_is_the_known_arc():
 
     wanted = goals(("min-mz", mx), make_run(hamiltonian=None), None)
     config = plain(SearchConfig("nsga2", 32, 30), wanted, decode)
-    (codes, values), history = optimise(decode, wanted, config, 4, None, Tape(None))
+    (_, values), history = optimise(decode, wanted, config, 4, None, Tape(None))
     front = values[unbeaten(values)]
     assert history["best"].shape == (30, 2)
     assert (np.hypot(*front.T) > 0.98).all()
@@ -138,6 +139,12 @@ def test_nodal_points_cost():
     assert signs == [True, False]
 
 
+@pytest.fixture(autouse=True)
+def little_work(monkeypatch):
+    monkeypatch.setattr(optimising, "HEAD_START", 3)
+    monkeypatch.setattr(findings, "MOST_BLOCKS", 1)
+
+
 QUICK = {"population": 6, "generations": 4, "inner_relax": 3, "relax": 5}
 
 
@@ -151,10 +158,10 @@ def test_what_is_found_fits_together():
     assert float(found.z.abs().max()) <= 4
     assert found.value == pytest.approx(float(H.energy_excess(found.spins.double())), abs=1e-12)
     with torch.no_grad():
-        assert torch.allclose(run.generator(found.z[None])[0], found.decoded, atol=1e-5)
+        assert float((run.generator(found.z[None])[0] - found.decoded).abs().mean()) < 1e-5
     assert torch.equal(relax(found.decoded, H, 5), found.spins)
     energies = [float(H.energy(spins.double())) for spins in (found.decoded, found.spins, found.settled)]
-    assert energies == sorted(energies, reverse=True)
+    assert energies[0] > energies[1] > energies[2] - 1e-7
     stages = found.report["stages"]
     assert stages["relaxed"]["energy_excess"] == pytest.approx(found.value, abs=1e-12)
     assert found.report["norm"]["ratio"] == pytest.approx(float(found.z.norm()) / 8**0.5)
@@ -167,7 +174,8 @@ def test_what_is_found_fits_together():
 
 def test_opposite_objectives_find_opposite_textures():
     run = make_run()
-    low, high = (search(run, objective=f"{way}-mz", seed=1, **QUICK).value for way in ("min", "max"))
+    bare = {**QUICK, "inner_relax": 0, "relax": 0, "nodal_weight": 0, "norm_weight": 0}
+    low, high = (search(run, objective=f"{way}-mz", seed=1, **bare).value for way in ("min", "max"))
     middle = run.generator(prior_latents(1, 6, 8))[:, 2].mean((-2, -1))
     assert low < float(middle.min())
     assert high > float(middle.max())
@@ -211,7 +219,7 @@ def test_an_interrupted_search_ends_with_the_same_bits(method, objective, tmp_pa
     assert torch.equal(search(run, **settings).z, whole.z)
 
     calls = 0
-    judged = searching.Judge.__call__
+    judged = optimising.Judge.__call__
 
     def cut(self, codes, want_slopes):
         nonlocal calls
@@ -221,7 +229,7 @@ def test_an_interrupted_search_ends_with_the_same_bits(method, objective, tmp_pa
         return judged(self, codes, want_slopes)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(searching.Judge, "__call__", cut)
+        patch.setattr(optimising.Judge, "__call__", cut)
         search(run, out=tmp_path / "cut", **settings)
     kept = load_file(tmp_path / "cut" / STATE)
     assert {name.split("/")[1] for name in kept} == {"000000", "000001"}
@@ -230,7 +238,7 @@ def test_an_interrupted_search_ends_with_the_same_bits(method, objective, tmp_pa
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     # finished: nothing is judged again but the spread and the end
     calls = 0
-    monkeypatch.setattr(searching.Judge, "__call__", cut)
+    monkeypatch.setattr(optimising.Judge, "__call__", cut)
     search(run, out=tmp_path / "cut", **settings)
     assert calls == 2
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -274,7 +282,6 @@ def half_nan(spins):
         ("gan", {"objective": ("max-mz", "max-mz")}, "named twice"),
         ("gan", {"objective": ("max-mz", "min-mz"), "method": "cma"}, "nsga2"),
         ("gan", {"method": "nsga2"}, "several objectives"),
-        ("gan", {"method": "newton"}, "newton"),
         ("gan", {"objective": "max-charge", "method": "gradient"}, "no gradient"),
         ("gan", {"objective": "max-charge", "head_start": 3}, "head_start=3"),
         ("gan", {"population": 1}, "population=1"),
@@ -335,7 +342,7 @@ def test_the_default_methods_leave_defects_unrelaxed():
 
 
 def disc(size: int, centres: list, radius: float = 8.0, turns: int = 1, vorticity: int = 1) -> torch.Tensor:
-    """Néel skyrmions in an up background: the polar angle falls linearly from turns·π at the centre to 0 at the radius."""
+    """Néel skyrmions in an up background: the polar angle falls evenly from turns·π to 0 at the radius."""
     spins = torch.zeros(3, size, size)
     spins[2] = 1
     at = torch.arange(size, dtype=torch.float32)
@@ -361,13 +368,13 @@ def test_a_spiral_is_stripes_of_its_wave_vector(n, m):
 
 
 def test_a_lattice_of_skyrmions_is_counted():
-    centres = [(8, 8), (8, 24), (8, 40), (24, 8), (24, 24), (24, 40), (40, 8), (40, 24), (47, 41)]
+    centres = [(8, 8), (8, 24), (8, 40), (24, 8), (24, 24), (24, 40), (40, 8), (40, 24), (40, 41)]
     spins = disc(48, centres)
     found = pattern(spins)
     assert (found.kind, found.skyrmions, found.round_skyrmions, found.bands) == ("skyrmion lattice", 9, 9, 0)
     assert found.charge == pytest.approx(-9)
     assert [core.charge for core in cores(spins)] == [-1] * 9
-    assert found.distance == pytest.approx((6 * 16 + 15 + 16 + 15) / 9, abs=0.6)
+    assert found.distance == pytest.approx((7 * 16 + 15 + 15) / 9, abs=0.1)
     reached = sorted(core.centre for core in cores(spins) if core.centre)
     assert np.allclose(reached, sorted(centres), atol=0.05)
     down = pattern(-spins)
@@ -458,7 +465,8 @@ def test_novelty_is_judged_by_the_datas_own_distances():
         novelty(data, data[:1], H)
 
 
-def test_settling_straightens_a_bent_spiral_that_alignment_leaves():
+def test_settling_straightens_a_bent_spiral_that_alignment_leaves(monkeypatch):
+    monkeypatch.setattr(findings, "MOST_BLOCKS", 20)
     at = torch.arange(32)
     bend = 0.8 * torch.sin(2 * math.pi * at / 32)[:, None] + 0.5 * torch.sin(2 * math.pi * at / 32 + 1)
     phase = 2 * math.pi * 2 * at / 32 + (2 * math.pi * 2 * at / 32)[:, None] + bend
@@ -549,8 +557,7 @@ def test_bad_input_leaves_no_folder(folder, tmp_path, capsys):
 
 
 def test_the_bench_gives_everybody_the_same_time(monkeypatch, capsys):
-    monkeypatch.setattr(searching, "METHODS", {"ga": (6, 3), "cma": (6, 3), "gradient": (4, 3), "nsga2": (6, 3)})
-    monkeypatch.setattr(searching, "HEAD_START", 2)
+    monkeypatch.setattr(optimising, "METHODS", {"ga": (6, 3), "cma": (6, 3), "gradient": (4, 3), "nsga2": (6, 3)})
     result = bench.bench_search(make_run(), "max-mz", seeds=1)
     assert set(result["rows"]) == {
         *("genetic", "genetic, no head start", "gradient", "cma"),

@@ -79,26 +79,6 @@ def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
         time.sleep(0.005)
 
 
-def test_killed_at_several_steps_it_ends_with_the_same_weights(data, tmp_path):
-    config = settings(steps=40, log_every=1)
-    train(data, tmp_path / "whole", NETWORKS, config, show=False)
-    killed = 0
-    for step in (3, 18, 29):
-        child = start(data, tmp_path / "killed")
-        wait_for_step(child, tmp_path / "killed", step)
-        if child.poll() is None:
-            child.kill()
-            killed += 1
-        child.communicate()
-    assert killed == 3
-    child = start(data, tmp_path / "killed")
-    assert child.wait(120) == 0, child.communicate()[1]
-    assert same_weights(tmp_path / "whole", tmp_path / "killed")
-    assert [m["step"] for m in read_metrics(tmp_path / "killed")] == list(range(1, 41))
-    left = {p.name for p in (tmp_path / "killed").iterdir() if not p.name.endswith(".partial")}
-    assert left == {"config.json", METRICS, CHECKPOINT, WEIGHTS}
-
-
 def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tmp_path):
     """Looks, an average, symmetries, falling rates, noise, penalties: all of them resume."""
     more = {
@@ -108,6 +88,7 @@ def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tm
         "augment": True,
         "halving": 20,
         "energy": 0.5,
+        "energy_rise": 15,
         "instance_noise": 0.1,
         "r1": 0.01,
     }
@@ -128,6 +109,16 @@ def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tm
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
     looks = [read_lines(tmp_path / name / "watch.jsonl") for name in ("whole", "killed")]
     assert looks[0] == looks[1] and [line["step"] for line in looks[0]] == list(range(5, 41, 5))
+    assert [m["step"] for m in read_metrics(tmp_path / "killed")] == list(range(1, 41))
+    left = {p.name for p in (tmp_path / "killed").iterdir() if not p.name.endswith(".partial")}
+    assert left == {"config.json", METRICS, CHECKPOINT, WEIGHTS, "watch", "watch.jsonl"}
+
+
+def test_the_energys_weight_rises():
+    config = TrainingConfig(energy=30, energy_rise=500)
+    assert [config.losses(step=step).energy for step in (0, 100, 500, 900)] == [0, 6, 30, 30]
+    assert config.losses().energy == 30
+    assert TrainingConfig(energy=2).losses(step=0).energy == 2
 
 
 def test_rates_halve(data, tmp_path):
@@ -274,9 +265,19 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
     out = tmp_path / "run"
     train(data, out, NETWORKS, settings(steps=2), show=False)
     config = json.loads((out / "config.json").read_text())
-    for name in ("r1", "instance_noise", "energy", "halving", "discriminator_rate", "watch_every", "tensorboard"):
+    for name in (
+        "r1",
+        "instance_noise",
+        "energy",
+        "energy_rise",
+        "halving",
+        "discriminator_rate",
+        "watch_every",
+        "tensorboard",
+    ):
         del config["training"][name]
-    del config["networks"]["patch"]
+    for name in ("patch", "coarsest", "grid", "whiten"):
+        del config["networks"][name]
     (out / "config.json").write_text(json.dumps(config))
     assert train(data, out, NETWORKS, settings(steps=3), show=False).step == 3
     with pytest.raises(BadInput, match=r"training\.r1: 0\.0 there, 1\.0 asked"):
@@ -376,6 +377,7 @@ def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
         ({"average": 1.0}, "average=1.0"),
         ({"halving": -5}, "halving=-5"),
         ({"energy": -1.0}, "energy=-1.0"),
+        ({"energy_rise": -1}, "energy_rise=-1"),
         ({"beta": -0.1}, "beta=-0.1"),
     ],
 )

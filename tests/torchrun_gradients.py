@@ -15,7 +15,7 @@ from spinloom.torchrun import joined, synced
 from spinloom.train import draw_latents
 
 SHAPES = {"size": (32, 32), "latent": 16, "generator": 4, "discriminator": 4, "encoder": 4, "widest": 16}
-NETWORKS = {"dense": NetworkConfig(**SHAPES), "grid": NetworkConfig(**SHAPES, grid=True, whiten=True)}
+NETWORKS = {"dense": NetworkConfig(**{**SHAPES, "latent": 6}), "grid": NetworkConfig(**SHAPES, grid=True, whiten=True)}
 BATCH = 12
 LEVEL = EnergyLevel(Hamiltonian(D=0.6), -2.0, 0.16)
 

@@ -15,9 +15,10 @@ from spinloom.errors import BadInput
 from spinloom.findings import Found, settle
 from spinloom.goals import Goal, goals
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.optimise import MORE_SWEEPS, SWEEPS
 from spinloom.run import Run
 from spinloom.schedule import Schedule
-from spinloom.search import MORE_SWEEPS, SWEEPS, search
+from spinloom.search import search
 from spinloom.spiral import ground_state
 from spinloom.timing import timed
 from spinloom.topology import nodal_points
@@ -164,17 +165,19 @@ def print_search(result: dict[str, Any]) -> None:
     exact = result["ground_state"]
     title = f"{result['objective']}, {height} × {width}, {result['seeds']} seeds, {result['threads']} threads"
     table = Table(title=title)
-    heads = ["", "best", "median", "best settled", "median settled", "with nodal points", "seconds"]
-    for head in heads + (["ground state"] if exact is not None else []):
-        table.add_column(head, justify="right" if head else "left")
+    heads = ["best", "median", "best settled", "nodal", "s"] + (["exact"] if exact is not None else [])
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right")
     for name, said in result["summary"].items():
-        cells = [f"{said[key]:.6f}" for key in ("best", "median", "settled_best", "settled_median")]
-        cells += [f"{said['with_nodal_points']} of {result['seeds']}", f"{said['seconds']:.1f}"]
+        cells = [f"{said[key]:.6f}" for key in ("best", "median", "settled_best")]
+        cells += [f"{said['with_nodal_points']}", f"{said['seconds']:.1f}"]
         if exact is not None:
-            cells.append(f"{said['ground_states']} of {result['seeds']}")
+            cells.append(f"{said['ground_states']}")
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
-    console.print(f"values after {result['relax']} sweeps of alignment; settled: at rest", highlight=False)
+    words = f"values after {result['relax']} sweeps of alignment; settled: at rest; nodal: answers with nodal points"
     if exact is not None:
-        console.print(f"the exact ground state: ε = {exact:.6f}", highlight=False)
+        words += f"; exact: answers that settle within {CLOSE:g} of the ground state, ε = {exact:.6f}"
+    console.print(words, highlight=False)

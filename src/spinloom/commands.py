@@ -175,7 +175,7 @@ def sample(
     Parameters
     ----------
     run
-        Folder of a run, or the name of a model that comes with the package: labyrinth-128.
+        Folder of a run, or the name of a model that comes with the package.
     out
         Folder of the data set to make.
     """
@@ -231,9 +231,7 @@ def bench(
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
     preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
-    run: Annotated[Path, Parameter(help="Of sample: folder of a run, or a model of the package.")] = Path(
-        "labyrinth-128"
-    ),
+    run: Annotated[Path | None, Parameter(help="Of sample: folder of a run, or a model of the package.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time the package, as ratios measured in one run.
@@ -247,6 +245,8 @@ def bench(
     if what == "sample":
         from spinloom.bench_sample import bench_sample, print_sample
 
+        if run is None:
+            raise BadInput("bench sample: which generator? name a run, --run FOLDER")
         raced = bench_sample(load(run))
         if as_json:
             print_json(raced)

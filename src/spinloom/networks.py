@@ -29,7 +29,7 @@ class NetworkConfig:
 
     Attributes:
         size: the lattice (H, W): multiples of 8 from 32. Sides are halved while both stay even and at least
-            4, so 32² gives a 4² bottom in three halvings, 128² the same in five, 40×48 a 5×6 one in three.
+            ``coarsest``: 32² gives a 4² bottom in three halvings, 128² the same in five, 40×48 a 5×6 one in three.
         latent: dimension n of the latent space with its standard-normal prior.
         generator: the generator's channels at full resolution; they double at every halving up to ``widest``.
         discriminator: the same for the discriminator.
@@ -40,6 +40,7 @@ class NetworkConfig:
             smooth on the lattice).
         patch: stride of the discriminator's and the encoder's first convolution, whose kernel is twice as wide:
             2 (the paper) or 4, which leaves out the blocks at half resolution, the dearest on CPUs.
+        coarsest: the least side of the bottom, 4, 8 or 16.
         grid: False (the paper, as its text is read here): dense layers between the code and the bottom. True: the
             code is a grid of the bottom's sides, latent/(h·w) numbers a cell, and all layers are convolutions, so that
             moving the code by a cell moves the texture by as many sites, exactly; a logit is then the sum of the
@@ -61,6 +62,7 @@ class NetworkConfig:
     widest: int = 256
     head: int = 1
     patch: int = 2
+    coarsest: int = 4
     grid: bool = False
     whiten: bool = False
     slope: float = 0.2
@@ -85,6 +87,10 @@ class NetworkConfig:
             raise BadInput(f"networks.head={self.head}: the last up-sampling is 1 (none), 2 or 4")
         if self.patch not in (2, 4):
             raise BadInput(f"networks.patch={self.patch}: the first convolution's stride is 2 or 4")
+        if self.coarsest not in (4, 8, 16):
+            raise BadInput(f"networks.coarsest={self.coarsest}: the bottom's least side is 4, 8 or 16")
+        if self.halvings < 2:
+            raise BadInput(f"networks.coarsest={self.coarsest}: leaves size={self.size} no two halvings; use less")
         cells = self.bottom[0] * self.bottom[1]
         if self.grid and self.latent % cells:
             below = self.latent // cells * cells or cells
@@ -100,7 +106,7 @@ class NetworkConfig:
         """How often the sides are halved from the lattice to the networks' bottom."""
         height, width = self.size
         count = 0
-        while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8:
+        while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 2 * self.coarsest:
             height, width, count = height // 2, width // 2, count + 1
         return count
 
@@ -321,7 +327,7 @@ class Whitening(nn.Module):
         moved = torch.cat([grid.roll((i, j), (2, 3)).flatten(1) for i in range(height) for j in range(width)])
         wide = logvar.exp().unflatten(1, (-1, height, width)).mean((0, 2, 3), keepdim=True)
         first = moved.mean(0)
-        moments = [first, moved.T @ moved / len(moved), wide.expand(1, -1, height, width).flatten()]
+        moments = [first, moved.T @ moved / len(moved), wide.repeat(1, 1, height, width).flatten()]
         if self.together:
             for moment in moments:
                 torch.distributed.all_reduce(moment)

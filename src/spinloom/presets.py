@@ -31,18 +31,38 @@ _QUICK_NETWORKS = NetworkConfig(size=(32, 32), latent=64, generator=16, discrimi
 _HALF_NETWORKS = NetworkConfig(
     size=(64, 64), latent=128, generator=16, discriminator=8, encoder=4, widest=128, head=2, patch=4
 )
-# the same thought at 128²: blocks up to a quarter of the resolution, in the generator and in its judges
+# the same thought at 128²: blocks up to a quarter of the resolution, in the generator and in its judges; a cell of the
+# code is two thirds of a period wide, as in the quick networks, and holds as many numbers
 _LEAN_NETWORKS = NetworkConfig(
-    size=(128, 128), latent=128, generator=8, discriminator=6, encoder=4, widest=128, head=4, patch=4
+    size=(128, 128),
+    latent=256,
+    generator=8,
+    discriminator=6,
+    encoder=4,
+    widest=128,
+    head=4,
+    patch=4,
+    coarsest=8,
+    grid=True,
+    whiten=True,
+)
+_LEAN_TRAINING = TrainingConfig(
+    rate=1e-3,
+    halving=1500,
+    discriminator_rate=0.25,
+    beta=2.5e-4,
+    gamma=0.2,
+    energy=30.0,
+    energy_rise=600,
+    augment=True,
+    average=0.999,
 )
 
 TRAININGS: dict[str, Recipe] = {
     # the paper's text to the letter; widths are assumptions; not run at full length yet
     "paper": Recipe(NetworkConfig(), TrainingConfig()),
     # 128² on CPUs; not run at full length yet
-    "lean": Recipe(
-        _LEAN_NETWORKS, TrainingConfig(rate=1e-3, discriminator_rate=0.25, gamma=0.1, augment=True, average=0.999)
-    ),
+    "lean": Recipe(_LEAN_NETWORKS, _LEAN_TRAINING),
     # 32², minutes: held-out reconstruction error 0.021 (untrained 0.667)
     "quick": Recipe(_QUICK_NETWORKS, TrainingConfig(steps=600, gamma=0.1)),
 }

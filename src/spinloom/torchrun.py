@@ -168,5 +168,5 @@ def synced(network: nn.Module, crew: Crew) -> nn.Module:
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SyncedBatchNorm2d
             if hasattr(module, "together"):
-                module.together = True
+                cast(Any, module).together = True
     return network

@@ -317,7 +317,7 @@ def _go_on(
             for player, optimiser in optimisers.items():
                 optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
             try:
-                losses = update(nets, optimisers, objective, spins, draw, crew)
+                losses = update(nets, optimisers, config.losses(objective.above, step), spins, draw, crew)
             except FloatingPointError as error:
                 good = _kept(out)
                 raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error

@@ -30,6 +30,8 @@ class TrainingConfig:
         instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
         energy: weight, in the generator's loss, of the energy by which sites of its fakes lie above the highest
             in the data, a site's mean over the data's |ε|; 0 (the paper) leaves the physics to the discriminator.
+        energy_rise: steps over which that weight grows from 0, in proportion; 0 has all of it at once. Textures that
+            bend as little as possible have no defects either: it sets in once the encoder holds the data.
         halving: steps in which the learning rates halve, rate · 2^(−step/halving); 0 (the paper) keeps them.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
@@ -57,6 +59,7 @@ class TrainingConfig:
     r1: float | int = 0.0
     instance_noise: float | int = 0.0
     energy: float | int = 0.0
+    energy_rise: int = 0
     discriminator_rate: float | int = 1.0
     fraction: float = 0.75
     average: float | int = 0.0
@@ -71,7 +74,16 @@ class TrainingConfig:
         object.__setattr__(self, "momentum", tuple(self.momentum))
         if self.objective not in OBJECTIVES:
             raise BadInput(f"objective={self.objective!r}: unknown; use one of {', '.join(OBJECTIVES)}")
-        for name in ("steps", "batch", "seed", "checkpoint_every", "log_every", "watch_every", "halving"):
+        for name in (
+            "steps",
+            "batch",
+            "seed",
+            "checkpoint_every",
+            "log_every",
+            "watch_every",
+            "halving",
+            "energy_rise",
+        ):
             object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
         if self.steps < 0:
             raise BadInput(f"training.steps={self.steps}: use 0 (untrained) or more")
@@ -79,6 +91,8 @@ class TrainingConfig:
             raise BadInput(f"training.watch_every={self.watch_every}: use 0 (never) or more")
         if self.halving < 0:
             raise BadInput(f"training.halving={self.halving}: use 0 (never) or a number of steps, e.g. 1000")
+        if self.energy_rise < 0:
+            raise BadInput(f"training.energy_rise={self.energy_rise}: use 0 (at once) or a number of steps, e.g. 500")
         for name in ("batch", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
@@ -100,9 +114,11 @@ class TrainingConfig:
             raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
         self.losses()
 
-    def losses(self, above: EnergyLevel | None = None) -> Objective:
-        """The objective with its weights, and the level that energies are weighed above."""
+    def losses(self, above: EnergyLevel | None = None, step: int | None = None) -> Objective:
+        """The objective: its weights after ``step`` steps (else in the end), the level energies are weighed above."""
         weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise", "energy")}
+        if step is not None and step < self.energy_rise:
+            weights["energy"] *= step / self.energy_rise
         return OBJECTIVES[self.objective](**weights, above=above)
 
     def rate_of(self, player: str, step: int = 0) -> float:

@@ -1,0 +1,412 @@
+"""The commands that look at latent space: maps of planes, and discriminator-driven sampling explained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table as Grid
+from safetensors.torch import save
+from torch import Tensor
+
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_bytes, write_json
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.options import AsJson, Count, Quiet, Whole, print_json
+from spinloom.processor import for_networks
+from spinloom.run import WEIGHTS, Run, differences, load
+from spinloom.sample import DDLS, Rule
+
+Out = Annotated[Path, Parameter(help="Folder to make; the same command again goes on or shows what is there.")]
+
+
+def map(
+    *runs: Annotated[Path, Parameter(name="RUN")],
+    out: Out,
+    axes: Annotated[
+        tuple[Whole, Whole] | None, Parameter(help="Two axes of latent space, from 0. Default: 0 1.")
+    ] = None,
+    through: Annotated[
+        tuple[str, str, str] | None,
+        Parameter(help="Three codes A B C the plane goes through: seeds, or FILE#k, the k-th code under z in FILE."),
+    ] = None,
+    span: Annotated[tuple[float, float], Parameter(name="--range", help="Coordinates from, to.")] = (-2.0, 2.0),
+    resolution: Annotated[Count, Parameter(help="Pixels a side.")] = 256,
+    planes: Annotated[Whole, Parameter(help="Further random planes the numbers are taken on; e.g. 10.")] = 0,
+    planes_resolution: Annotated[Count, Parameter(help="Their pixels a side.")] = 64,
+    seed: Annotated[Whole, Parameter(help="Of the prior's draw that fixes the other axes.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Map planes through latent space: energy, nodal points, logits, domains and walls; runs side by side.
+
+    Leaves map.png, map.json, the maps as safetensors and, with --planes, survey.png.
+
+    Parameters
+    ----------
+    runs
+        Folders of runs, or names of models that come with the package.
+    """
+    from spinloom.domains import (
+        compare_surveys,
+        find_crossing,
+        find_domains,
+        map_numbers,
+        spread_of_axes,
+        survey,
+        survey_design,
+    )
+    from spinloom.draw import png_bytes
+    from spinloom.latent import Plane, checked_grid, latent_map, read_code
+    from spinloom.latent_charts import SURVEY, MapPanel, map_figure, survey_figure
+
+    if not runs:
+        raise BadInput("map: name at least one run, e.g. `spinloom map runs/hybrid --out map`")
+    if axes and through:
+        raise BadInput("--axes and --through: each is a plane of its own; use one of them")
+    checked_grid(span, resolution)
+    checked_grid(span, planes_resolution)
+    named = _named([load(path) for path in runs])
+    shown: dict[str, Plane] = {}
+    for name, run in named.items():
+        latent = run.networks.latent
+        if through:
+            shown[name] = Plane.through(*(read_code(code, latent) for code in through))
+        else:
+            shown[name] = Plane.along(latent, axes or (0, 1), seed)
+        if planes:
+            survey_design(latent, planes, seed)
+    models = {name: _hamiltonian(run) for name, run in named.items()}
+    asked = {
+        "runs": {name: _origin(run) for name, run in named.items()},
+        "axes": None if through else list(axes or (0, 1)),
+        "through": list(through) if through else None,
+        "range": list(span),
+        "resolution": resolution,
+        "planes": planes,
+        "planes_resolution": planes_resolution if planes else None,
+        "seed": seed,
+    }
+    found = _claim(out, "map.json", asked)
+    if "runs" not in found:
+        show = not (quiet or as_json)
+        (out / "maps").mkdir(exist_ok=True)
+        panels, surveys, told = [], {}, {}
+        with for_networks():
+            for name, run in named.items():
+                decode, score = _networks(run)
+                label, file = _origin(run)["weights"], out / "maps" / f"{_file(name)}.safetensors"
+                map_ = latent_map(decode, models[name], shown[name], span, resolution, score, file, label, show)
+                domains = find_domains(map_)
+                crossing = find_crossing(decode, models[name], map_, domains)
+                panels.append(MapPanel(name, map_, crossing))
+                told[name] = {**_origin(run), "numbers": map_numbers(map_, domains), "crossing": None}
+                if crossing:
+                    write_bytes(file.with_suffix(".klm.safetensors"), save({"spins": crossing.spins.contiguous()}))
+                    fields = {key: value for key, value in asdict(crossing).items() if key != "spins"}
+                    told[name]["crossing"] = fields | {"charge_difference": crossing.charge_difference}
+                if planes:
+                    (out / "planes").mkdir(exist_ok=True)
+                    file = out / "planes" / _file(name)
+                    settings = (planes, seed, span, planes_resolution, score, file, label, show)
+                    surveys[name] = survey(decode, models[name], run.networks.latent, *settings)
+        for name, many in surveys.items():
+            spreads = {number: spread_of_axes(many.table(number)) for number in SURVEY}
+            told[name]["survey"] = {**asdict(many), "summary": many.summary(), "axes_against_draws": spreads}
+        pairs = [(one, other) for one in surveys for other in surveys if one < other]
+        compared = {
+            number: {f"{one} - {other}": compare_surveys(surveys[one], surveys[other], number) for one, other in pairs}
+            for number in SURVEY
+        }
+        if len(panels) > 4:  # more columns than a page can show: the first run of each objective
+            firsts = {run.objective: name for name, run in reversed(named.items())}
+            panels = [panel for panel in panels if panel.name in firsts.values()]
+        write_bytes(out / "map.png", png_bytes(map_figure(panels)))
+        if surveys:
+            write_bytes(out / "survey.png", png_bytes(survey_figure(surveys)))
+        found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
+        found["objectives"] = _by_objective(told) if surveys else None
+        write_json(out / "map.json", found)
+    if as_json:
+        print_json(found)
+        return
+    _print_map(found)
+    print(f"{out}/map.png, {out}/map.json")
+
+
+def explain(
+    run: Path,
+    /,
+    *,
+    out: Out,
+    steps: Annotated[Count, Parameter(help="Updates of a code.")] = 100,
+    textures: Annotated[Count, Parameter(help="Codes that are followed.")] = 100,
+    rule: Annotated[Rule, Parameter(help="How the discriminator drives the codes that are watched.")] = "ascent",
+    step_size: Annotated[float, Parameter(help="Its step size α.")] = DDLS.step_size,
+    reference: Annotated[Path | None, Parameter(help="Data set that the rules' coverage is measured against.")] = None,
+    rules: Annotated[bool, Parameter(negative=(), help="Compare all rules at equal decoder calls.")] = False,
+    seed: Annotated[Whole, Parameter(help="Code k is a function of (seed, k).")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch discriminator-driven sampling: paths of codes, Grad-CAM beside the nodal points, the rules compared.
+
+    Leaves path.png, curves.png, explain.json, the codes as safetensors and, with --rules, rules.png. It refuses a
+    VAE, which has no discriminator.
+
+    Parameters
+    ----------
+    run
+        Folder of a GAN or hybrid, or the name of a model that comes with the package.
+    """
+    from spinloom.coverage import FEWEST, CoverageReference
+    from spinloom.dataset import open_dataset
+    from spinloom.draw import png_bytes
+    from spinloom.explain import RuleRow, compare_rules, nodal_box, settings_for, watch_paths
+    from spinloom.gradcam import fake_map
+    from spinloom.latent_charts import RULE_COLOURS, curves_figure, path_figure, rules_figure
+
+    trained = load(run)
+    discriminator = trained.discriminator
+    H = _hamiltonian(trained)
+    settings = DDLS(rule, steps, step_size)
+    if reference is not None and not rules:
+        raise BadInput(f"--reference {reference}: coverage is measured of the rules compared; give --rules too")
+    real = None
+    if reference is not None:
+        real = open_dataset(reference)
+        if real.size != trained.size:
+            raise BadInput(f"{reference}: lattice {real.size}, but the run's is {trained.size}; use a set of that")
+        if textures < FEWEST:
+            raise BadInput(f"--textures {textures}: too few to estimate a coverage; use {FEWEST} or more")
+    if rules:
+        settings_for("dot", steps + 1, 1.0)  # refuses too few steps before any work
+    origin = _origin(trained)
+    asked = {
+        "run": origin,
+        **asdict(settings),
+        "textures": textures,
+        "rules": rules,
+        "reference": real and {"path": str(real.path), "checksum": real.checksum},
+        "seed": seed,
+    }
+    found = _claim(out, "explain.json", asked)
+    if "story" not in found:
+        show = not (quiet or as_json)
+        decode, score = _networks(trained)
+        assert score is not None
+        (out / "codes").mkdir(exist_ok=True)
+        latent, label = trained.networks.latent, origin["weights"]
+        with for_networks():
+            keep = out / "codes" / "path"
+            paths = watch_paths(decode, score, H, latent, settings, textures, seed, keep, label, show)
+            ends = [_decoded(decode, paths.codes[place]) for place in (0, -1)]
+            story = _decoded(decode, paths.codes[:, paths.shown])
+            maps = {
+                "Grad-CAM": fake_map(discriminator, story),
+                "HiResCAM": fake_map(discriminator, story, method="hirescam"),
+            }
+            box = nodal_box(story[0])
+            write_bytes(out / "path.png", png_bytes(path_figure(paths, story, maps, box)))
+            write_bytes(out / "curves.png", png_bytes(curves_figure(paths, RULE_COLOURS[rule])))
+            found = {
+                "asked": asked,
+                "shown": paths.shown,
+                "story": paths.story(),
+                "box": asdict(box),
+                "highlight": {name: values.mean((-2, -1)).tolist() for name, values in maps.items()},
+                "curves": paths.curves(),
+                "overlap": _overlaps(discriminator, ends),
+                "rules": None,
+            }
+            if rules:
+                judge, data = None, {}
+                if real is not None:
+                    front, tail = real.split(0.75)
+                    # data against data at the number of textures that the rules are judged by
+                    second = front[: max(FEWEST, textures)]
+                    judge = CoverageReference(tail[:1000], "features", H, seed, second=second)
+                    data = {"energy_excess": float(H.energy_excess(tail[:1000].double()).mean())}
+                keep = out / "codes" / "rules"
+                options: dict[str, Any] = {"reference": judge, "seed": seed, "keep": keep, "label": label}
+                rows = compare_rules(decode, score, H, latent, textures, steps + 1, show=show, **options)
+                found["rules"] = [asdict(row) for row in rows]
+                found["data"] = data
+                write_bytes(out / "rules.png", png_bytes(rules_figure(rows, data)))
+        write_json(out / "explain.json", found)
+    if as_json:
+        print_json(found)
+        return
+    _print_explained(found, [RuleRow(**row) for row in found["rules"] or []])
+    print(f"{out}/path.png, {out}/explain.json")
+
+
+def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
+    """The overlap of every layer's maps with the nodal points, by both methods, before and after."""
+    from spinloom.gradcam import Method, fake_map, layers, overlap
+
+    methods: tuple[Method, ...] = ("grad-cam", "hirescam")
+    rows = []
+    for when, spins in zip(("before", "after"), ends, strict=True):
+        for layer in range(len(layers(discriminator))):
+            for method in methods:
+                maps = fake_map(discriminator, spins, layer, method)
+                found = overlap(maps, spins)
+                line = {"textures": when, "layer": layer, "method": method, "highlight": float(maps.mean())}
+                rows.append(line | {"overlap": asdict(found) if found else None})
+    return rows
+
+
+def _by_objective(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of every objective, mean and standard deviation over its runs of each number's mean over planes."""
+    found: dict[str, dict[str, Any]] = {}
+    for objective in dict.fromkeys(run["objective"] for run in told.values()):
+        summaries = [run["survey"]["summary"] for run in told.values() if run["objective"] == objective]
+        found[objective] = {}
+        for name in summaries[0]:
+            means = [summary[name]["mean"] for summary in summaries if summary[name]["mean"] is not None]
+            spread = statistics.stdev(means) if len(means) > 1 else None
+            mean = statistics.fmean(means) if means else None
+            found[objective][name] = {"mean": mean, "std": spread, "runs": len(means)}
+    return found
+
+
+# what both commands need
+
+
+def _named(runs: list[Run]) -> dict[str, Run]:
+    """Runs by their objective's name, with the folder's where there are several of one."""
+    from spinloom.rows import display_name
+
+    objectives = [run.objective for run in runs]
+    named: dict[str, Run] = {}
+    for run in runs:
+        name = display_name(run.objective)
+        if objectives.count(run.objective) > 1:
+            name = f"{name} {run.path.name}"
+        if name in named:
+            raise BadInput(
+                f"{run.path}: is named twice, or as another run; name every run once, by folders that differ"
+            )
+        named[name] = run
+    return named
+
+
+def _file(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _hamiltonian(run: Run) -> Hamiltonian:
+    if run.hamiltonian is None:
+        raise BadInput(f"{run.path}: was trained on textures of unknown Hamiltonian; use a run of simulated data")
+    return run.hamiltonian
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    weights = hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()[:16]
+    return {"path": str(run.path), "objective": run.objective, "step": run.step, "weights": weights}
+
+
+def _networks(run: Run) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor] | None]:
+    """The run's decoder, codes brought to its device, and its discriminator, None for a VAE."""
+    generator = run.generator
+    device = next(generator.parameters()).device
+
+    def decode(z: Tensor) -> Tensor:
+        return generator(z.to(device))
+
+    return decode, run.discriminator if "discriminator" in run.nets else None
+
+
+def _decoded(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    import torch
+
+    from spinloom.sample import CHUNK
+
+    with torch.no_grad():
+        return torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
+
+
+def _claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """The content of OUT/name, where the same was asked before, whole or only begun; else the folder is begun.
+
+    Raises:
+        BadInput: the folder holds something else.
+    """
+    asked = json.loads(json.dumps(asked))
+    file = out / name
+    if file.is_file():
+        content = read_json(file)
+        other = differences(content.get("asked") if isinstance(content, dict) else None, asked)
+        if other:
+            raise BadInput(f"{file}: was made with other settings ({'; '.join(other)}); use another folder")
+        return content
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out}: exists and holds no {name}; nothing is overwritten, use another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"asked": asked})
+    return {"asked": asked}
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _print_map(found: dict[str, Any]) -> None:
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    for head in ("", "no nodal pts", "wall width", "sharpness", "of a blur", "domains", "k, l, m", "ΔQ"):
+        grid.add_column(head, justify="left" if not head else "right", no_wrap=not head)
+    for name, told in found["runs"].items():
+        numbers, crossing = told["numbers"], told["crossing"]
+        points = ", ".join(str(count) for count in crossing["nodal_points"]) if crossing else "–"
+        change = f"{crossing['charge_difference']:+d}" if crossing else "–"
+        cells = [_number(numbers[key]) for key in ("flat_share", "wall_width", "sharpness", "blur_sharpness")]
+        grid.add_row(name, *cells, f"{numbers['domains']:.0f}", points, change)
+        if "survey" in told:
+            mean = {key: value["mean"] for key, value in told["survey"]["summary"].items()}
+            cells = [_number(mean[key]) for key in ("flat_share", "wall_width", "sharpness", "blur_sharpness")]
+            grid.add_row(f"  {len(told['survey']['rows'])} planes", *cells, _number(mean["domains"], 1), "", "")
+    Console().print(grid)
+
+
+def _print_explained(found: dict[str, Any], rows: list[Any]) -> None:
+    from spinloom.gradcam import LAYERS
+
+    curves = found["curves"]
+    start, end = ({name: curve["mean"][place] for name, curve in curves.items()} for place in (0, -1))
+    print(
+        f"ε {_number(start['energy_excess'], 4)} → {_number(end['energy_excess'], 4)}, nodal points "
+        f"{_number(start['nodal_points'], 2)} → {_number(end['nodal_points'], 2)}, logit "
+        f"{_number(start['logits'], 2)} → {_number(end['logits'], 2)}, |z|/√n "
+        f"{_number(start['norm'])} → {_number(end['norm'])}"
+    )
+    for line in found["overlap"]:
+        if line["textures"] == "before" and line["layer"] == LAYERS[line["method"]] and line["overlap"]:
+            hit = line["overlap"]
+            print(
+                f"{line['method']}: {hit['share']:.1%} of {hit['points']} nodal points in its top 5 % "
+                f"(by chance {hit['shifted']:.1%} ± {hit['error']:.1%})"
+            )
+    if not rows:
+        return
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    for head in ("", "α", "ε", "nodal", "|z|/√n", "coverage", "k-NN coverage"):
+        grid.add_column(head, justify="left" if not head else "right")
+    for row in rows:
+        cover, near = "–", "–"
+        if row.coverage:
+            cover = _number(row.coverage["coverage"]) + ("†" if row.coverage["broad"] else "")
+            near = _number(row.coverage["knn"]["coverage"])
+        step = "" if row.step_size is None else f"{row.step_size:g}"
+        values = [_number(row.measures["energy_excess"]["mean"], 4), _number(row.measures["nodal_points"]["mean"], 2)]
+        grid.add_row(row.name, step, *values, _number(row.norm["mean"]), cover, near)
+    Console().print(grid)
+    if any(row.coverage and row.coverage["broad"] for row in rows):
+        print("† outliers: no claim")

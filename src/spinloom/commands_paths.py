@@ -1,0 +1,498 @@
+"""The commands that go between textures: paths through latent space and spins, and spins from a picture."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table as Grid
+
+from spinloom.commands_map import _claim, _file, _hamiltonian, _named, _number, _origin
+from spinloom.dataset import open_dataset, write_dataset
+from spinloom.errors import BadInput
+from spinloom.files import write_bytes, write_json
+from spinloom.options import AsJson, Count, Quiet, Whole, print_json
+from spinloom.processor import for_networks
+from spinloom.run import Run, load
+from spinloom.shards import INFO
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spinloom.invert import Inversion, Level
+    from spinloom.path_charts import PathPanel
+
+Out = Annotated[Path, Parameter(help="Folder to make; the same command again goes on or shows what is there.")]
+
+END = "An end: seed:3 (a prior draw), FILE#k or a search's folder (codes), DATA:5 (a texture, encoded)."
+
+
+def interpolate(
+    *runs: Annotated[Path, Parameter(name="RUN")],
+    out: Out,
+    start: Annotated[str | None, Parameter(name="--from", help=END)] = None,
+    to: Annotated[str | None, Parameter(name="--to", help="The other end, likewise.")] = None,
+    mode: Annotated[
+        Literal["linear", "spherical", "string"], Parameter(help="string bends around domain walls.")
+    ] = "linear",
+    images: Annotated[Count, Parameter(help="Textures along the path, ends included.")] = 33,
+    real: Annotated[bool, Parameter(negative=(), help="Also relax each path in the space of spins.")] = False,
+    align: Annotated[
+        bool, Parameter(negative=(), help="Translate the other end onto the first one before (needs an encoder).")
+    ] = False,
+    steps: Annotated[Count, Parameter(help="Most steps of a string, in latent space and in that of spins.")] = 1000,
+    prior: Annotated[float, Parameter(help="Weight of |z|²/2 in a string's energy, in J.")] = 0.0,
+    seed: Annotated[Whole, Parameter(help="Ends not given are the prior's draws 0 and 1 of this seed.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Paths between two textures through latent space: energy, M_z, charge, nodal points, barriers; runs side by side.
+
+    The ends are the first run's; other runs encode their textures, so that all paths join the same two. Leaves
+    path.json, path.png, path.gif and, a run, codes and textures as safetensors.
+
+    Parameters
+    ----------
+    runs
+        Folders of runs, or names of models that come with the package.
+    """
+    if not runs:
+        raise BadInput("interpolate: name at least one run, e.g. `spinloom interpolate runs/hybrid --out path`")
+    if images < 3:
+        raise BadInput(f"--images {images}: a path has its two ends and some between; use 3 or more, e.g. 33")
+    if not 0 <= prior < 1e6:
+        raise BadInput(f"--prior {prior:g}: a weight is not negative; use e.g. 1")
+    named = _named([load(path) for path in runs])
+    models = {name: _hamiltonian(run) for name, run in named.items()}
+    first = next(iter(named.values()))
+    for run in named.values():
+        if run.size != first.size:
+            raise BadInput(
+                f"{run.path}: lattice {run.size}, but {first.path} has {first.size}; use runs of one lattice"
+            )
+    ends, textures = _ends(named, start, to, seed, align)
+    asked = {
+        "runs": {name: _origin(run) for name, run in named.items()},
+        **{"from": start, "to": to, "mode": mode, "images": images, "real": real, "align": align},
+        "steps": steps if mode == "string" or real else None,
+        "prior": prior if mode == "string" else None,
+        "seed": seed,
+    }
+    found = _claim(out, "path.json", asked)
+    show = not (quiet or as_json)
+    told = found.setdefault("paths", {})
+    for name, run in named.items():
+        if name not in told:
+            with for_networks():
+                told[name] = _one_path(out, name, run, ends[name], textures, models[name], asked, show)
+            write_json(out / "path.json", found)
+    if not (out / "path.gif").is_file():
+        from spinloom.draw import png_bytes
+        from spinloom.path_charts import animation, path_figure
+
+        sources = [run.objective for run in named.values()]
+        panels = []
+        for name, run in named.items():
+            # a colour an objective, or, where several are of one, a run
+            source = run.objective if sources.count(run.objective) == 1 else name
+            panels += _panels(out, name, source, told[name])
+        write_bytes(out / "path.png", png_bytes(path_figure(panels)))
+        write_bytes(out / "path.gif", animation(panels))
+    if as_json:
+        print_json(found)
+    else:
+        _print_paths(told)
+        print(f"pictures: {out / 'path.png'}, {out / 'path.gif'}")
+
+
+def _one_path(
+    out: Path,
+    name: str,
+    run: Run,
+    ends: tuple[Tensor, Tensor],
+    textures: list[Tensor],
+    H: Any,
+    asked: dict[str, Any],
+    show: bool,
+) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import save
+
+    from spinloom.paths import TOLERANCES, interpolate, relax_path
+    from spinloom.string_method import StringConfig
+
+    decode = _decoder(run)
+    steps = asked["steps"] or 1
+    state, keep, done = _kept(out / f"{_file(name)}.latent.partial")
+    settings = StringConfig(TOLERANCES["latent"], steps)
+    weight = asked["prior"] or 0.0
+    path = interpolate(decode, *ends, H, asked["images"], asked["mode"], settings, weight, state, keep, show)
+    tensors = {"z": path.z, "spins": path.spins}
+    told: dict[str, Any] = {"latent": path.as_dict(), "real": None}
+    relaxed = None
+    if asked["real"]:
+        state, keep, relaxed = _kept(out / f"{_file(name)}.spins.partial")
+        # from texture to texture, not from reconstruction to reconstruction: so all runs' paths join the same two
+        begin = torch.cat((textures[0][None], path.spins[1:-1], textures[1][None]))
+        walked = relax_path(begin, H, StringConfig(TOLERANCES["spins"], steps), 500, state, keep, show)
+        told["real"] = walked.as_dict()
+        tensors["real_spins"] = walked.spins
+    content = {key: value.contiguous() for key, value in tensors.items() if value is not None}
+    write_bytes(out / f"{_file(name)}.safetensors", save(content))
+    for finished in (done, relaxed):
+        if finished is not None:
+            finished()
+    return told
+
+
+def _kept(file: Path) -> tuple[dict[str, Tensor] | None, Callable[[dict[str, Tensor]], None], Callable[[], None]]:
+    """The state kept in a file or None, what keeps one there, and what takes it away."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as read
+    from safetensors.torch import save
+
+    try:
+        state = read(file.read_bytes()) if file.is_file() else None
+    except SafetensorError:
+        state = None  # then from the start
+    return state, lambda told: write_bytes(file, save(told)), lambda: file.unlink(missing_ok=True)
+
+
+def _ends(
+    named: dict[str, Run], start: str | None, to: str | None, seed: int, align: bool
+) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
+    """The two ends' codes for every run, the first run's own and the others' encodings; and the two textures."""
+    import torch
+
+    from spinloom.paths import aligned
+    from spinloom.sample import prior_latents
+
+    runs = list(named.items())
+    name, run = runs[0]
+    if align and not run.networks.grid:
+        _ = run.encoder  # refuses a GAN before any work
+    for _, other in runs[1:]:
+        _ = other.encoder
+    drawn = prior_latents(seed, 2, run.networks.latent)
+    decode = _decoder(run)
+    codes, textures = [], []
+    for number, text in enumerate((start, to)):
+        texture = None if text is None else _texture(text, run)
+        if texture is not None:
+            codes.append(_encoded(run, texture))
+        else:
+            codes.append(drawn[number] if text is None else _code(text, run))
+            with torch.no_grad():
+                texture = decode(codes[-1][None])[0].cpu()
+        textures.append(texture)
+    if align:
+        if run.networks.grid:
+            codes[1] = _moved_code(run, codes[1], textures)
+            with torch.no_grad():
+                textures[1] = decode(codes[1][None])[0].cpu()
+        else:
+            moved, shift = aligned(textures[1], textures[0])
+            if shift != (0, 0):
+                textures[1], codes[1] = moved, _encoded(run, moved)
+    if torch.equal(codes[0], codes[1]):
+        raise BadInput("--from and --to: are one code; give two that differ")
+    found = {name: (codes[0], codes[1])}
+    for other, its in runs[1:]:
+        found[other] = (_encoded(its, textures[0]), _encoded(its, textures[1]))
+    return found, textures
+
+
+def _moved_code(run: Run, code: Tensor, textures: list[Tensor]) -> Tensor:
+    """A code on a grid moved by whole cells, which moves its texture exactly, to where it overlaps most."""
+    height, width = run.networks.bottom
+    rows, columns = run.size[0] // height, run.size[1] // width
+    moves = [(i, j) for i in range(height) for j in range(width)]
+    overlap = [
+        float((textures[1].roll((i * rows, j * columns), (-2, -1)) * textures[0]).double().sum()) for i, j in moves
+    ]
+    i, j = moves[max(range(len(moves)), key=overlap.__getitem__)]
+    return code.reshape(-1, height, width).roll((i, j), (1, 2)).reshape(-1)
+
+
+def _texture(text: str, run: Run) -> Tensor | None:
+    """The texture (3, H, W) that DATA:index names; None if the text names none."""
+    folder, _, index = text.rpartition(":")
+    if not folder or folder == "seed":
+        return None
+    if not (Path(folder) / INFO).is_file():
+        raise BadInput(f"{text}: {folder} is no data set; write DATA:index, seed:3 or FILE#k")
+    data = open_dataset(Path(folder))
+    if data.size != run.size:
+        raise BadInput(f"{text}: lattice {data.size}, but the run's is {run.size}; use textures of that")
+    if not index.isdecimal() or int(index) >= len(data):
+        raise BadInput(f"{text}: {folder} has {len(data)} textures, counted from 0; use :0 to :{len(data) - 1}")
+    return data[int(index)]
+
+
+def _code(text: str, run: Run) -> Tensor:
+    from spinloom.latent import read_code
+    from spinloom.sample import prior_latents
+
+    latent = run.networks.latent
+    number = text.removeprefix("seed:")
+    if number != text or text.isdecimal():
+        if not number.isdecimal() or int(number) >= 2**64:
+            raise BadInput(f"{text}: after seed: comes a whole number from 0, e.g. seed:3")
+        return prior_latents(int(number), 1, latent)[0]
+    name, mark, place = text.partition("#")
+    if Path(name).is_dir():
+        if not (Path(name) / "search.json").is_file():
+            raise BadInput(f"{text}: holds no search.json; give a folder that `spinloom search` made, or DATA:index")
+        text = str(Path(name) / "search.json") + mark + place
+    return read_code(text, latent)
+
+
+def _encoded(run: Run, texture: Tensor) -> Tensor:
+    import torch
+
+    encoder = run.encoder
+    device = next(encoder.parameters()).device
+    with torch.no_grad():
+        return encoder(texture[None].to(device))[0][0].cpu()
+
+
+def _decoder(run: Run) -> Callable[[Tensor], Tensor]:
+    generator = run.generator
+    device = next(generator.parameters()).device
+    return lambda z: generator(z.to(device)).cpu()
+
+
+def _panels(out: Path, name: str, source: str, told: dict[str, Any]) -> list[PathPanel]:
+    from safetensors.torch import load as read
+
+    from spinloom.path_charts import PathPanel
+
+    tensors = read((out / f"{_file(name)}.safetensors").read_bytes())
+    panels = [PathPanel(name, source, tensors["spins"], told["latent"])]
+    if told["real"]:
+        panels.append(PathPanel(f"{name}, spins", source, tensors["real_spins"], told["real"], real=True))
+    return panels
+
+
+def _print_paths(told: dict[str, Any]) -> None:
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    for head in ("", "length", "barrier", "back", "climb", "nodal", "images with", "ΔQ"):
+        grid.add_column(head, justify="left" if not head else "right", no_wrap=True)
+    loose = []
+    for name, paths in told.items():
+        for label, path in ((name, paths["latent"]), (f"{name}, spins", paths["real"])):
+            if path is None:
+                continue
+            points = path["nodal_points"]
+            numbers = [_number(path[key], 2) for key in ("barrier_forth", "barrier_back", "ascent_forth")]
+            share = f"{sum(count > 0 for count in points)}/{len(points)}"
+            change = f"{round(path['charge'][-1] - path['charge'][0]):+d}"
+            grid.add_row(label, _number(path["length"][-1], 1), *numbers, str(max(points)), share, change)
+            if path["converged"] is False:
+                loose.append(f"{label} (force {path['force']:.2g} J after {path['steps']} steps)")
+    Console().print(grid)
+    print("barrier, back: energy (J) of the highest point above either end; climb: the most at one go on the way")
+    if loose:
+        print(
+            f"not converged: {', '.join(loose)}; their barriers are upper bounds; give more --steps in another folder"
+        )
+
+
+def invert(
+    run: Path,
+    out: Path,
+    /,
+    *,
+    picture: Annotated[Path | None, Parameter(help="M_z: .npy (H, W) from −1 to 1, or a grey image.")] = None,
+    reference: Annotated[Path | None, Parameter(help="Data set: compare on its last textures instead.")] = None,
+    noise: Annotated[
+        tuple[float, ...],
+        Parameter(consume_multiple=True, help="Noise (std, M_z from −1 to 1); with --reference all that are tried."),
+    ] = (),
+    blur: Annotated[float, Parameter(help="Gaussian blur of the picture (std, sites).")] = 0.0,
+    textures: Annotated[Count, Parameter(help="Of the reference, from its end.")] = 100,
+    starts: Annotated[Count, Parameter(help="Codes a search starts from: the encoded guess, then prior draws.")] = 2,
+    steps: Annotated[Count, Parameter(help="Steps of a search.")] = 100,
+    relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 100,
+    seed: Annotated[Whole, Parameter(help="Of noise and prior draws.")] = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Full spins from a picture of M_z: the analytic guess, and a generator's texture that agrees; both relaxed.
+
+    With --reference pictures are made of known textures, and the errors compared at several noise levels. Leaves
+    invert.json, invert.png and the spins as a data set.
+
+    Parameters
+    ----------
+    run
+        Folder of a run, or name of a model that comes with the package.
+    out
+        Folder to make; the same command again goes on or shows what is there.
+    """
+    from spinloom.invert import NOISES, Inversion
+
+    if (picture is None) == (reference is None):
+        raise BadInput("invert: give --picture FILE, or --reference DATA to compare on known textures; one of them")
+    if picture is not None and len(noise) > 1:
+        raise BadInput(f"--noise {' '.join(f'{one:g}' for one in noise)}: a picture has one; give a single number")
+    trained = load(run)
+    _hamiltonian(trained)
+    settings = Inversion(0.0, blur, starts, steps, relax=relax)
+    for one in noise:
+        Inversion(one)
+    levels = list(dict.fromkeys(noise)) or ([0.0] if picture is not None else list(NOISES))
+    asked = {
+        "run": _origin(trained),
+        "picture": None if picture is None else str(picture),
+        "reference": None if reference is None else str(reference),
+        "noise": levels,
+        **{"blur": blur, "textures": textures if reference is not None else None, "starts": starts},
+        **{"steps": steps, "relax": relax, "seed": seed},
+    }
+    show = not (quiet or as_json)
+    if picture is not None:
+        found = _invert_picture(trained, out, picture, settings, asked, show)
+    else:
+        assert reference is not None
+        found = _compare(trained, out, reference, settings, asked, show)
+    if as_json:
+        print_json(found)
+        return
+    (_print_picture if picture is not None else _print_levels)(found)
+    print(f"picture: {out / 'invert.png'}; spins: {out / 'spins'}")
+
+
+def _invert_picture(
+    run: Run, out: Path, file: Path, settings: Inversion, asked: dict[str, Any], show: bool
+) -> dict[str, Any]:
+    import torch
+
+    from spinloom.draw import png_bytes
+    from spinloom.invert import METHODS, blurred, checked_pictures, invert, read_picture
+    from spinloom.measure import measure
+    from spinloom.path_charts import recovered_figure
+
+    seen = checked_pictures(read_picture(file), run.size)
+    asked["checksum"] = float(seen.double().square().sum())
+    found = _claim(out, "invert.json", asked)
+    if "methods" in found:
+        return found
+    H = _hamiltonian(run)
+    recovered = invert(run, seen, asked["noise"][0], settings.blur, asked["seed"], settings, show)
+    spins = torch.cat([recovered.spins[name] for name in METHODS])
+    table = measure(spins, H)
+    found["methods"] = {}
+    for number, name in enumerate(METHODS):
+        away = blurred(spins[number : number + 1, 2], settings.blur) - seen
+        found["methods"][name] = {
+            "texture": number,
+            "misfit": float(away.square().mean().sqrt()),
+            **{key: table[key][number].item() for key in ("energy_excess", "mz", "charge", "nodal_points")},
+        }
+    found["z"] = recovered.z[0].tolist()
+    found["from_guess"] = recovered.start[0] == 0
+    _write_spins(out, spins, run, {"source": "invert", "methods": list(METHODS)})
+    shown = {name: some[0] for name, some in recovered.spins.items()}
+    write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown)))
+    write_json(out / "invert.json", found)
+    return found
+
+
+def _compare(
+    run: Run, out: Path, reference: Path, settings: Inversion, asked: dict[str, Any], show: bool
+) -> dict[str, Any]:
+    import torch
+
+    from spinloom.draw import png_bytes
+    from spinloom.invert import METHODS, callables, compare_inversions, verdict
+    from spinloom.path_charts import inversion_figure
+    from spinloom.progress import progress
+
+    data = open_dataset(reference)
+    count = asked["textures"]
+    if data.size != run.size:
+        raise BadInput(f"{reference}: lattice {data.size}, but the run's is {run.size}; use textures of that")
+    if count > len(data):
+        raise BadInput(f"--textures {count}: {reference} has {len(data)}; use at most that many")
+    asked["checksum"] = data.checksum
+    found = _claim(out, "invert.json", asked)
+    if "levels" in found:
+        return found
+    H = _hamiltonian(run)
+    truth = data[len(data) - count :]
+    known, keep = _kept_levels(out)
+    decode, encode = callables(run)
+    total = len(asked["noise"]) * count * settings.starts
+    latent, noises, seed = run.networks.latent, asked["noise"], asked["seed"]
+    with for_networks(), progress("inverting", total, "codes", show) as advance:
+        levels = compare_inversions(decode, truth, H, latent, encode, noises, settings, seed, known, keep, advance)
+    spins = [truth[:1]] + [level.example[name][None] for level in levels for name in METHODS]
+    of = {"noise": asked["noise"], "methods": list(METHODS), "order": "the truth, then a texture a noise and method"}
+    _write_spins(out, torch.cat(spins), run, {"source": "invert", **of})
+    write_bytes(out / "invert.png", png_bytes(inversion_figure(levels, truth[0])))
+    found["levels"] = [level.as_dict() for level in levels]
+    found["verdict"] = verdict(levels)
+    write_json(out / "invert.json", found)
+    for file in out.glob("level-*.partial"):
+        file.unlink()
+    return found
+
+
+def _kept_levels(out: Path) -> tuple[dict[float, Level], Callable[[Level], None]]:
+    """The levels an interrupted comparison has left, and what keeps a new one."""
+    import json
+
+    from safetensors import safe_open
+    from safetensors.torch import save
+
+    from spinloom.invert import METHODS, Level
+
+    known = {}
+    for file in sorted(out.glob("level-*.partial")):
+        with safe_open(file, "pt") as content:
+            told = json.loads((content.metadata() or {})["level"])
+            example = {name: content.get_tensor(name) for name in METHODS}
+            known[told["noise"]] = Level.of(told, content.get_tensor("picture"), example)
+
+    def keep(level: Level) -> None:
+        tensors = {name: value.contiguous() for name, value in {**level.example, "picture": level.picture}.items()}
+        told = {"level": json.dumps(level.as_dict())}
+        write_bytes(out / f"level-{level.noise:g}.partial", save(tensors, told))
+
+    return known, keep
+
+
+def _write_spins(out: Path, spins: Tensor, run: Run, origin: dict[str, Any]) -> None:
+    if (out / "spins").exists():  # of a call that was killed right afterwards
+        shutil.rmtree(out / "spins")
+    write_dataset(out / "spins", spins, _hamiltonian(run), origin)
+
+
+def _print_picture(found: dict[str, Any]) -> None:
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    for head in ("", "misfit of M_z", "ε", "M_z", "Q", "nodal"):
+        grid.add_column(head, justify="left" if not head else "right")
+    for name, told in found["methods"].items():
+        numbers = [_number(told["misfit"]), _number(told["energy_excess"], 4), _number(told["mz"], 4)]
+        grid.add_row(name, *numbers, f"{told['charge']:+.0f}", str(told["nodal_points"]))
+    Console().print(grid)
+
+
+def _print_levels(found: dict[str, Any]) -> None:
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    grid.add_column("in-plane angle, rms (degrees)")
+    for level in found["levels"]:
+        grid.add_column(f"{level['noise']:g}", justify="right")
+    for name in found["levels"][0]["errors"]:
+        grid.add_row(name, *(_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
+    grid.add_row(
+        "dot, best guess", *(_number(level["errors"][level["best"][0]]["dot"], 4) for level in found["levels"])
+    )
+    grid.add_row("dot, network", *(_number(level["errors"][level["best"][1]]["dot"], 4) for level in found["levels"]))
+    Console().print(grid)
+    print(found["verdict"])

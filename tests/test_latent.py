@@ -1,0 +1,200 @@
+"""Planes, maps and codes on a decoder that is known exactly; maps that are stopped and go on."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spinloom.errors import BadInput
+from spinloom.files import write_json
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.latent import Plane, latent_map, read_code
+from spinloom.networks import NetworkConfig
+from spinloom.objectives import OBJECTIVES
+from spinloom.run import build_networks, write_config, write_weights
+from spinloom.sample import prior_latents
+
+H = Hamiltonian(D=0.6, B=0.5)
+
+
+def tilted(z: torch.Tensor) -> torch.Tensor:
+    """Uniform textures whose angle to the field is z₀ + 2 z₁ radian, so that ε = B(1 − cos)."""
+    angle = (z[:, 0] + 2 * z[:, 1])[:, None, None].expand(-1, 8, 8)
+    return torch.stack((angle.sin(), torch.zeros_like(angle), angle.cos()), 1)
+
+
+def test_a_plane_along_axes_goes_through_the_prior_draw_but_for_those_axes():
+    plane = Plane.along(6, (4, 1), seed=3, draw=2)
+    z = plane.codes(torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.25]))
+    expected = prior_latents(3, 3, 6)[[2, 2]].clone()
+    expected[:, 4], expected[:, 1] = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.25])
+    assert torch.equal(z, expected)
+    assert plane.unit == 1
+    assert plane.names == ("z₅", "z₂")
+
+
+def test_a_plane_through_three_codes_holds_them():
+    codes = prior_latents(0, 3, 20)
+    plane = Plane.through(*codes)
+    for code, (u, v) in zip(codes, plane.marks.values(), strict=True):
+        assert torch.allclose(plane.codes(torch.tensor([u]), torch.tensor([v]))[0], code, atol=1e-5)
+    assert max(math.hypot(*at) for at in plane.marks.values()) == pytest.approx(1.5)
+    assert plane.unit == pytest.approx(float(plane.second.norm()), rel=1e-6)
+    assert float(plane.first @ plane.second) == pytest.approx(0, abs=1e-4)
+    assert plane.marks["A"][1] == pytest.approx(plane.marks["B"][1])  # the first axis runs along B − A
+
+
+def test_a_map_is_what_its_codes_decode_to():
+    plane = Plane.along(3, (0, 1), seed=1)
+    found = latent_map(tilted, H, plane, (-1, 2), 9, score=lambda spins: spins[:, 0].mean((1, 2)))
+    ticks = torch.linspace(-1, 2, 9, dtype=torch.float64)
+    angle = ticks[None, :] + 2 * ticks[:, None]  # a column is the first axis, a row the second
+    assert torch.allclose(found.energy_excess, H.B * (1 - angle.cos()), atol=1e-5)
+    assert found.logits is not None
+    assert torch.allclose(found.logits.double(), angle.sin(), atol=1e-5)
+    assert not found.nodal_points.any()
+    assert found.pixel == pytest.approx(3 / 8)
+    assert found.sites == 64
+    assert torch.allclose(found.code(2, 7)[0, :2].double(), torch.stack((ticks[7], ticks[2])))
+    assert latent_map(tilted, H, plane, (-1, 2), 9).logits is None
+
+
+def test_a_map_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+    plane = Plane.along(4, (0, 2), seed=5)
+    whole = latent_map(tilted, H, plane, resolution=70)
+    calls = 0
+
+    def stopping(z):
+        nonlocal calls
+        calls += 1
+        if calls == 61:
+            raise KeyboardInterrupt
+        return tilted(z)
+
+    file = tmp_path / "map.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        latent_map(stopping, H, plane, resolution=70, keep=file, label="x")
+    begun = calls
+    resumed = latent_map(stopping, H, plane, resolution=70, keep=file, label="x")
+    assert 40 < begun < 98
+    assert calls - begun < 70  # of 98 chunks
+    for name, values in whole.tensors().items():
+        assert torch.equal(values, resumed.tensors()[name])
+    last = calls
+    latent_map(stopping, H, plane, resolution=70, keep=file, label="x")
+    assert calls == last
+    for other in ({"label": "y"}, {"span": (-2, 1)}, {"score": lambda s: s.sum((1, 2, 3))}):
+        with pytest.raises(BadInput, match="another plane"):
+            latent_map(tilted, H, plane, resolution=70, keep=file, **{"label": "x", **other})
+    file.write_bytes(b"torn")
+    with pytest.raises(BadInput, match="delete it"):
+        latent_map(tilted, H, plane, resolution=70, keep=file, label="x")
+
+
+def test_codes_come_from_seeds_and_files(tmp_path):
+    z = prior_latents(9, 3, 5)
+    save_file({"z": z}, tmp_path / "found.safetensors")
+    write_json(tmp_path / "found.json", {"z": z[1].tolist()})
+    assert torch.equal(read_code("9", 5), z[0])
+    assert torch.equal(read_code(f"{tmp_path}/found.safetensors#2", 5), z[2])
+    assert torch.equal(read_code(str(tmp_path / "found.json"), 5), z[1])
+    save_file({"spins": z}, tmp_path / "other.safetensors")
+    for text, says in (
+        (f"{tmp_path}/found.safetensors#3", "has 3 codes"),
+        (f"{tmp_path}/found.safetensors#a", "number of the code"),
+        (f"{tmp_path}/nowhere.safetensors", "neither a seed nor a file"),
+        (f"{tmp_path}/other.safetensors", "key z"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            read_code(text, 5)
+    with pytest.raises(BadInput, match="has 6"):
+        read_code(str(tmp_path / "found.json"), 6)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Plane.along(4, (0, 4)), "axes 0 to 3"),
+        (lambda: Plane.along(4, (2, 2)), "two different axes"),
+        (lambda: Plane.through(torch.zeros(3), torch.ones(3), 2 * torch.ones(3)), "on one line"),
+        (lambda: Plane.through(torch.zeros(3), torch.zeros(3), torch.ones(3)), "on one line"),
+        (lambda: latent_map(tilted, H, Plane.along(4), (2, -2)), "smaller to a larger"),
+        (lambda: latent_map(tilted, H, Plane.along(4), resolution=4), "resolution=4"),
+    ],
+)
+def test_planes_and_maps_without_meaning_are_refused(make, says):
+    with pytest.raises(BadInput, match=says):
+        make()
+
+
+# the command
+
+NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8)
+
+
+def write_run(folder: Path, objective: str, hamiltonian: Hamiltonian | None = H) -> Path:
+    """A run's folder with untrained networks."""
+    data = {"hamiltonian": hamiltonian.as_dict() if hamiltonian else None}
+    config = {"objective": objective, "networks": NETWORKS.as_dict(), "training": {}, "data": data}
+    write_config(folder, config)
+    write_weights(folder, build_networks(NETWORKS, OBJECTIVES[objective]().players, seed=5), 3)
+    return folder
+
+
+def spinloom(*arguments) -> int:
+    from spinloom.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    return end.value.code or 0  # type: ignore[return-value]
+
+
+def test_map_of_several_runs_on_the_command_line(tmp_path, capsys):
+    vae, gan = write_run(tmp_path / "v", "vae"), write_run(tmp_path / "g", "gan")
+    asked = [vae, gan, "--out", tmp_path / "out", "--resolution", 10, "--range", "-1", "2", "--axes", 3, 1]
+    asked += ["--planes", 4, "--planes-resolution", 8, "--json"]
+    assert spinloom("map", *asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["runs"]) == {"VAE", "GAN"}
+    many = told["runs"]["GAN"]["survey"]
+    assert (len(many["pairs"]), many["draws"], len(many["rows"])) == (2, 2, 4)
+    assert told["comparison"]["flat_share"]["GAN - VAE"]["planes"] == 4
+    assert told["objectives"]["gan"]["flat_share"]["mean"] == many["summary"]["flat_share"]["mean"]
+    assert (tmp_path / "out" / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "survey.png").exists()
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert spinloom("map", *asked) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    (tmp_path / "out" / "map.json").write_text(json.dumps({"asked": told["asked"]}))  # as if stopped at the end
+    assert spinloom("map", *asked) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert spinloom("map", *asked, "--seed", 1) == 2
+    assert "seed: 0 there, 1 asked" in capsys.readouterr().err
+
+
+def test_what_map_refuses_on_the_command_line(tmp_path, capsys):
+    run = write_run(tmp_path / "g", "gan")
+    unknown = write_run(tmp_path / "u", "gan", None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    out = tmp_path / "out"
+    for arguments, says in (
+        ([], "name at least one run"),
+        ([run, run], "named twice"),
+        ([run, "--axes", 0, 9], "axes 0 to 7"),
+        ([run, "--axes", 0, 1, "--through", 1, 2, 3], "each is a plane of its own"),
+        ([run, "--through", 1, 2, 2], "on one line"),
+        ([unknown], "unknown Hamiltonian"),
+        ([run, "--range", 1, 1], "smaller to a larger"),
+        ([run, "--resolution", 5], "resolution=5"),
+    ):
+        assert spinloom("map", *arguments, "--out", out) == 2
+        line = capsys.readouterr().err.strip()
+        assert says in line
+        assert len(line.splitlines()) == 1
+        assert not out.exists()
+    assert spinloom("map", run, "--out", tmp_path / "full") == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
