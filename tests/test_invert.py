@@ -1,0 +1,289 @@
+"""Pictures turned back into spins: exact spirals, chirality, an analytic decoder, errors that are known."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spinloom.anneal import anneal
+from spinloom.dataset import open_dataset, write_dataset
+from spinloom.errors import BadInput
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.invert import (
+    METHODS,
+    Inversion,
+    analytic_guess,
+    blurred,
+    compare_inversions,
+    denoised,
+    in_plane_error,
+    invert,
+    invert_pictures,
+    picture_of,
+    read_picture,
+    search_codes,
+    verdict,
+)
+from spinloom.run import load
+from spinloom.schedule import Schedule
+from spinloom.spiral import spiral
+from test_paths import MODEL, NETWORKS, spinloom, write_run
+
+QUICK = Schedule.geometric(1.0, 0.02, steps=40, heat_bath=1, over_relax=4).then_relax(100)
+
+
+@pytest.fixture(scope="module")
+def labyrinths() -> torch.Tensor:
+    return anneal(MODEL, 32, 4, schedule=QUICK)
+
+
+@pytest.mark.parametrize("dmi", ["interfacial", "bulk"])
+@pytest.mark.parametrize("D", [0.6, -0.6])
+def test_the_guess_is_exact_for_spirals_of_either_chirality_and_both_kinds_of_dmi(D, dmi):
+    H = Hamiltonian(D=D, dmi=dmi)
+    true = torch.stack([spiral(H, 32, n, m, 0.3) for n, m in ((3, 0), (0, 3), (2, 2), (-2, 2))]).float()
+    guess = analytic_guess(picture_of(true), H)
+    # the direction is the gradient's; along a diagonal its finite differences err by no more than rounding
+    assert float((guess * true).sum(1).min()) > 0.9999
+    wrong = analytic_guess(picture_of(true), Hamiltonian(D=-D, dmi=dmi))
+    assert float((wrong * true).sum(1).mean()) < 0.1
+
+
+def test_guesses_are_unit_spins_that_show_the_picture(labyrinths):
+    picture = picture_of(labyrinths)
+    guess = analytic_guess(picture, MODEL)
+    assert torch.allclose(guess.norm(dim=1), torch.ones_like(picture), atol=1e-5)
+    assert torch.allclose(guess[:, 2], picture, atol=1e-6)
+    assert float((guess * labyrinths).sum(1).mean()) > 0.995
+    flat = analytic_guess(torch.ones(1, 32, 32), MODEL)
+    assert flat.isfinite().all()
+
+
+def test_bulk_textures_are_interfacial_ones_turned(labyrinths):
+    x, y, z = labyrinths.unbind(1)
+    turned = torch.stack((y, -x, z), 1)
+    bulk = Hamiltonian(D=0.6, dmi="bulk")
+    assert torch.allclose(bulk.energy(turned), MODEL.energy(labyrinths), atol=1e-5)
+    guess, other = analytic_guess(z, bulk), analytic_guess(z, MODEL)
+    assert torch.equal(guess[:, 0], other[:, 1])
+    assert torch.equal(guess[:, 1], -other[:, 0])
+
+
+def test_blur_and_noise_are_what_they_say(labyrinths):
+    wave = torch.cos(2 * math.pi * 3 * torch.arange(32) / 32).expand(1, 32, 32)
+    factor = math.exp(-((2 * math.pi * 3 / 32) ** 2) * 1.5**2 / 2)
+    assert torch.allclose(blurred(wave, 1.5), factor * wave, atol=1e-6)
+    picture = picture_of(labyrinths, 0.5, 0, seed=3)
+    noise = picture - labyrinths[:, 2]
+    assert float(noise.std()) == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(picture_of(labyrinths[:2], 0.5, 0, seed=3), picture[:2])
+    assert not torch.equal(picture_of(labyrinths, 0.5, 0, seed=4), picture)
+
+
+def test_denoising_undoes_blur_and_beats_the_picture(labyrinths):
+    true = labyrinths[:, 2]
+
+    def away(picture):
+        return float((picture - true).square().mean().sqrt())
+
+    soft = picture_of(labyrinths, 0, 2.0)
+    assert away(denoised(soft, MODEL, 0, 2.0)) < 0.3 * away(soft)
+    loud = picture_of(labyrinths, 0.5)
+    assert away(denoised(loud, MODEL, 0.5)) < 0.5 * away(loud)
+    assert torch.equal(denoised(true, MODEL), denoised(true, MODEL, 0.0, 0.0))
+    assert torch.allclose(denoised(true, MODEL), true, atol=1e-6)
+
+
+def test_errors_of_turned_spins_are_known(labyrinths):
+    x, y, z = labyrinths.unbind(1)
+    angle = math.radians(20)
+    turned = torch.stack((x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle), z), 1)
+    error = in_plane_error(turned, labyrinths)
+    assert error.rms == pytest.approx(20, abs=1e-2)
+    assert error.median == pytest.approx(20, abs=1e-2)
+    assert error.reversed == 0
+    assert error.charge_right == 1  # a global turn changes no charge
+    away = in_plane_error(torch.stack((-x, -y, z), 1), labyrinths)
+    assert (away.rms, away.reversed) == (pytest.approx(180), pytest.approx(1))
+    mixed = in_plane_error(torch.cat((labyrinths[:2], -labyrinths[2:])), labyrinths)
+    assert mixed.dot == pytest.approx(0, abs=1e-6)
+    exact = in_plane_error(labyrinths, labyrinths)
+    assert exact.rms < 1e-6
+    assert exact.dot == pytest.approx(1)
+
+
+def shifted_spirals(z: torch.Tensor) -> torch.Tensor:
+    """Spirals along x whose phase is the first number of the code."""
+    place = 2 * math.pi * 3 * torch.arange(32) / 32
+    angle = (place + z[:, :1])[:, None, :].expand(-1, 32, -1)
+    return torch.stack((angle.sin(), torch.zeros_like(angle), angle.cos()), 1)
+
+
+def test_a_search_finds_the_code_behind_a_noisy_picture():
+    """E does not depend on the phase, so that the answer is the phase of the picture, drawn to 0 by the prior."""
+    phase = torch.tensor([[0.8], [-1.1], [0.3]])
+    picture = picture_of(shifted_spirals(phase), 0.5, 1.0, seed=1)
+    settings = Inversion(noise=0.5, blur=1.0, steps=200)
+    z, spins, value = search_codes(shifted_spirals, torch.zeros(3, 1), picture, MODEL, settings)
+    assert torch.allclose(z, phase, atol=0.1)
+    assert torch.equal(spins, shifted_spirals(z))
+    grid = torch.linspace(-2, 2, 401)[:, None]
+    misfit = (blurred(shifted_spirals(grid)[:, 2], 1.0) - picture[0]).square().sum((1, 2)) / (2 * (0.25 + 0.15**2))
+    objective = misfit + grid[:, 0] ** 2 / 2 + 10 * 1024 * MODEL.energy(shifted_spirals(grid))
+    assert float(z[0]) == pytest.approx(float(grid[objective.argmin()]), abs=0.011)
+    assert float(value[0]) == pytest.approx(float(objective.min()), abs=0.05)
+
+
+def test_every_method_gives_unit_spins_and_the_same_again_whatever_the_batch(labyrinths):
+    picture = picture_of(labyrinths, 0.2)
+
+    def encode(spins):
+        # the phase of the wave with three periods
+        wave = torch.fft.fft(spins[:, 2].mean(1))[:, 3]
+        return torch.stack((wave.angle(), torch.zeros(len(spins))), 1)
+
+    settings = Inversion(noise=0.2, starts=3, steps=5, relax=5)
+    found = invert_pictures(shifted_spirals, picture, MODEL, 2, settings, encode, seed=4)
+    assert tuple(found.spins) == METHODS
+    for spins in found.spins.values():
+        assert spins.shape == labyrinths.shape
+        assert torch.allclose(spins.norm(dim=1), torch.ones_like(picture), atol=1e-4)
+    few = invert_pictures(shifted_spirals, picture[:2], MODEL, 2, settings, encode, seed=4)
+    assert torch.allclose(few.z, found.z[:2], atol=1e-5)
+    blind = invert_pictures(shifted_spirals, picture, MODEL, 2, settings, None, seed=4)
+    assert 0 not in blind.start
+    assert (MODEL.energy(found.spins["guess relaxed"]) < MODEL.energy(found.spins["guess"])).all()
+
+
+def test_a_comparison_knows_who_is_nearer_and_does_not_repeat_known_levels():
+    true = shifted_spirals(torch.tensor([[0.5], [-0.5], [1.0]]))
+    told = []
+    settings = Inversion(steps=60, starts=1, relax=0)
+
+    def encode(spins):
+        return torch.fft.fft(spins[:, 2].mean(1))[:, 3].angle()[:, None]
+
+    # D < 0 turns the guess round: the network must win by far
+    wrong = Hamiltonian(D=-0.6)
+    levels = compare_inversions(shifted_spirals, true, wrong, 1, encode, (0.0, 0.5), settings, keep=told.append)
+    assert [level.outcome for level in levels] == ["ahead", "ahead"]
+    assert levels[0].errors["guess"].reversed > 0.99
+    assert levels[0].errors["network"].rms < 5
+    assert "the network wins at noise 0, 0.5" in verdict(levels)
+    assert told == levels
+    again = compare_inversions(
+        lambda z: pytest.fail("made again"),  # type: ignore[arg-type]
+        *(true, wrong, 1, encode, (0.0, 0.5), settings),
+        known={level.noise: level for level in told},
+    )
+    assert again == levels
+
+
+def test_pictures_are_read_with_their_top_at_plus_y(tmp_path):
+    from PIL import Image
+
+    grey = np.array([[0, 255], [51, 255]], np.uint8)
+    Image.fromarray(grey).save(tmp_path / "p.png")
+    assert torch.allclose(read_picture(tmp_path / "p.png"), torch.tensor([[-0.6, 1.0], [-1.0, 1.0]]), atol=1e-6)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert torch.allclose(read_picture(tmp_path / "deep.png"), torch.tensor([[-0.6, 1.0], [-1.0, 1.0]]), atol=1e-4)
+    np.save(tmp_path / "p.npy", np.array([[0.5, -1.0]]))
+    assert torch.equal(read_picture(tmp_path / "p.npy"), torch.tensor([[0.5, -1.0]]))
+    np.save(tmp_path / "bad.npy", np.zeros((2, 2, 2)))
+    np.save(tmp_path / "bytes.npy", np.full((4, 4), 200))
+    (tmp_path / "text.png").write_text("no picture")
+    for name, says in (
+        ("bad.npy", "need numbers"),
+        ("bytes.npy", "beyond ±1"),
+        ("text.png", "is no picture"),
+        ("none.png", "no such file"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Inversion(noise=-1), "noise=-1"),
+        (lambda: Inversion(blur=math.nan), "blur=nan"),
+        (lambda: Inversion(starts=0), "starts=0"),
+        (lambda: Inversion(rate=0.0), "rate=0"),
+        (lambda: analytic_guess(torch.zeros(1, 8, 8), Hamiltonian(D=0)), "D=0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, says):
+    with pytest.raises(BadInput, match=says):
+        make()
+
+
+# runs and the command
+
+
+def test_inverting_with_a_run(tmp_path, labyrinths):
+    run = load(write_run(tmp_path / "h", "hybrid"))
+    settings = Inversion(steps=2, starts=2, relax=3)
+    found = invert(run, labyrinths[0, 2].numpy(), 0.1, settings=settings)
+    assert found.spins["network relaxed"].shape == (1, 3, 32, 32)
+    assert found.z.shape == (1, NETWORKS.latent)
+    for picture, says in ((np.zeros((16, 32)), "16 × 32"), (np.full((32, 32), np.nan), "NaN")):
+        with pytest.raises(BadInput, match=says):
+            invert(run, picture)
+
+
+def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, capsys):
+    run = write_run(tmp_path / "h", "hybrid")
+    np.save(tmp_path / "p.npy", labyrinths[0, 2].numpy())
+    few = ["--starts", 1, "--steps", 2, "--relax", 5, "--json"]
+    out = tmp_path / "one"
+    assert spinloom("invert", run, out, "--picture", tmp_path / "p.npy", "--noise", 0.1, *few) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert tuple(told["methods"]) == METHODS
+    assert told["methods"]["guess held"]["misfit"] < 0.1 < told["methods"]["network"]["misfit"]
+    spins = open_dataset(out / "spins")
+    assert len(spins) == 5
+    assert MODEL.energy_excess(spins[2].double()).item() == pytest.approx(
+        told["methods"]["guess held"]["energy_excess"], abs=1e-3
+    )
+    assert (out / "invert.png").read_bytes().startswith(b"\x89PNG")
+
+    data = write_dataset(tmp_path / "data", labyrinths, MODEL).path
+    out = tmp_path / "many"
+    asked = [run, out, "--reference", data, "--textures", 3, "--noise", 0, 0.4, *few]
+    assert spinloom("invert", *asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [level["noise"] for level in told["levels"]] == [0, 0.4]
+    assert "the analytic guess, relaxed, wins" in told["verdict"]
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert len(open_dataset(out / "spins")) == 1 + 2 * len(METHODS)
+    assert not list(out.glob("*.partial"))
+    (out / "invert.json").write_text(json.dumps({"asked": told["asked"]}))  # as if stopped at the end
+    assert spinloom("invert", *asked) == 0
+    assert {file: file.read_bytes() for file in before} == before
+    assert spinloom("invert", *asked, "--seed", 1) == 2
+    assert "seed: 0 there, 1 asked" in capsys.readouterr().err
+
+
+def test_what_invert_refuses_on_the_command_line(tmp_path, labyrinths, capsys):
+    run = write_run(tmp_path / "h", "hybrid")
+    np.save(tmp_path / "small.npy", np.zeros((8, 8)))
+    data = write_dataset(tmp_path / "data", labyrinths, MODEL).path
+    out = tmp_path / "out"
+    small: Path = tmp_path / "small.npy"
+    for arguments, says in (
+        ([], "one of them"),
+        (["--picture", small, "--reference", data], "one of them"),
+        (["--picture", small], "8 × 8"),
+        (["--picture", small, "--noise", 0.1, 0.2], "a single number"),
+        (["--picture", tmp_path / "none.png"], "no such file"),
+        (["--reference", data, "--textures", 9], "--textures 9"),
+        (["--reference", data, "--noise", -1], "noise=-1"),
+    ):
+        assert spinloom("invert", run, out, *arguments) == 2
+        line = capsys.readouterr().err.strip()
+        assert says in line
+        assert len(line.splitlines()) == 1
+        assert not out.exists()
