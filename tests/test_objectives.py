@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import spinloom as sl
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
@@ -16,6 +17,7 @@ from spinloom.objectives import (
     Draw,
     EnergyLevel,
     Hybrid,
+    Rest,
     fake_loss,
     kl_divergence,
     r1_penalty,
@@ -47,7 +49,7 @@ H = Hamiltonian(D=0.6)
 LEVEL, SCALE = -0.5, 0.3
 
 
-def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy=0.0, above=None):
+def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy=0.0, above=None, rest=0.0, still=None):
     """Eqs. (1)–(3) written out again for one player, from networks called anew."""
     beta, gamma = 0.03, 0.2
 
@@ -62,7 +64,11 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
         along = -(x * right).sum(1) - H.D * torch.linalg.cross(x, right, dim=1)[:, 1]
         upward = -(x * up).sum(1) + H.D * torch.linalg.cross(x, up, dim=1)[:, 0]
         sites = (along + along.roll(1, 2) + upward + upward.roll(1, 1)) / 2
-        return energy * ((sites - LEVEL) * (sites > LEVEL)).mean() / SCALE
+        loss = energy * ((sites - LEVEL) * (sites > LEVEL)).mean() / SCALE
+        if rest:
+            led = sl.relax(x.detach(), H, still.sweeps).double()
+            loss = loss + rest * ((x - led) ** 2).sum((1, 2, 3)).mean() / x[0].numel()
+        return loss
 
     def roughness():
         x = spins.clone().requires_grad_()
@@ -102,8 +108,14 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"r1": 0.7}, {"instance_noise": 0.3}, {"energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE)}],
-    ids=["paper", "r1", "noise", "energy"],
+    [
+        {},
+        {"r1": 0.7},
+        {"instance_noise": 0.3},
+        {"energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE)},
+        {"rest": 0.7, "still": Rest(H, 3)},
+    ],
+    ids=["paper", "r1", "noise", "energy", "rest"],
 )
 @pytest.mark.parametrize(
     ("name", "kind", "player"),
@@ -157,6 +169,21 @@ def test_energy_is_felt_at_sites_above_the_level_alone():
     assert float(EnergyLevel(H, -1.5).excess(up)) == pytest.approx((3.5 + 4 * 0.5) / 64 / 2, rel=1e-12)
     assert float(EnergyLevel(H, -1.0, 0.1).excess(up)) == pytest.approx(3 / 64 / 2 / 0.1, rel=1e-12)
     assert float(EnergyLevel(H, 2.0).excess(up)) == 0.0
+
+
+def test_data_at_rest_are_at_no_distance_and_others_are():
+    """A spiral on a lattice that it fits is a stationary state; one site turned around is 4/N away, and comes back."""
+    at_rest = sl.ground_state(H, 32).spins[None].double()
+    assert float(Rest(H, 20).distance(at_rest)) < 1e-9
+    flipped = at_rest.clone()
+    flipped[..., 5, 7] *= -1
+    flipped.requires_grad_()
+    distance = Rest(H, 1).distance(flipped)
+    assert distance.item() == pytest.approx(4 / flipped.numel(), rel=0.05)
+    (slope,) = torch.autograd.grad(distance, flipped)
+    led = sl.relax(flipped.detach(), H, 1).double()
+    assert torch.allclose(slope, 2 * (flipped.detach() - led) / flipped.numel(), atol=1e-12)  # and none through it
+    assert torch.isnan(Rest(H).distance(torch.full((1, 3, 8, 8), torch.nan)))
 
 
 def test_r1_of_a_linear_discriminator_is_its_weights_square():

@@ -88,6 +88,8 @@ def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tm
         "augment": True,
         "halving": 20,
         "energy": 0.5,
+        "rest": 2.0,
+        "rest_sweeps": 3,
         "energy_rise": 15,
         "instance_noise": 0.1,
         "r1": 0.01,
@@ -114,9 +116,10 @@ def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tm
     assert left == {"config.json", METRICS, CHECKPOINT, WEIGHTS, "watch", "watch.jsonl"}
 
 
-def test_the_energys_weight_rises():
-    config = TrainingConfig(energy=30, energy_rise=500)
+def test_the_hamiltonians_weights_rise():
+    config = TrainingConfig(energy=30, rest=5, energy_rise=500)
     assert [config.losses(step=step).energy for step in (0, 100, 500, 900)] == [0, 6, 30, 30]
+    assert [config.losses(step=step).rest for step in (0, 100, 500, 900)] == [0, 1, 5, 5]
     assert config.losses().energy == 30
     assert TrainingConfig(energy=2).losses(step=0).energy == 2
 
@@ -270,6 +273,8 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
         "instance_noise",
         "energy",
         "energy_rise",
+        "rest",
+        "rest_sweeps",
         "halving",
         "discriminator_rate",
         "watch_every",
@@ -378,6 +383,8 @@ def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
         ({"halving": -5}, "halving=-5"),
         ({"energy": -1.0}, "energy=-1.0"),
         ({"energy_rise": -1}, "energy_rise=-1"),
+        ({"rest": -1.0}, "rest=-1.0"),
+        ({"rest_sweeps": 0}, "rest_sweeps=0"),
         ({"beta": -0.1}, "beta=-0.1"),
     ],
 )

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import OBJECTIVES, EnergyLevel
+from spinloom.objectives import OBJECTIVES, EnergyLevel, Rest
 from spinloom.run import build_networks
 from spinloom.torchrun import joined, synced
 from spinloom.train import draw_latents
@@ -17,7 +17,8 @@ from spinloom.train import draw_latents
 SHAPES = {"size": (32, 32), "latent": 16, "generator": 4, "discriminator": 4, "encoder": 4, "widest": 16}
 NETWORKS = {"dense": NetworkConfig(**{**SHAPES, "latent": 6}), "grid": NetworkConfig(**SHAPES, grid=True, whiten=True)}
 BATCH = 12
-LEVEL = EnergyLevel(Hamiltonian(D=0.6), -2.0, 0.16)
+H = Hamiltonian(D=0.6)
+PHYSICS = {"energy": 0.5, "above": EnergyLevel(H, -2.0, 0.16), "rest": 0.3, "still": Rest(H, 3)}
 
 
 def main(out: str) -> None:
@@ -26,7 +27,7 @@ def main(out: str) -> None:
         for shapes, (name, kind) in itertools.product(NETWORKS, OBJECTIVES.items()):
             networks = NETWORKS[shapes]
             name = f"{shapes}/{name}"
-            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01, energy=0.5, above=LEVEL)
+            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01, **PHYSICS)
             nets = build_networks(networks, objective.players, seed=3)
             for net in nets.values():
                 synced(net, crew).train()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spinloom.anneal import relax
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.typing import Latents, Logits, Spins
@@ -97,6 +98,29 @@ class EnergyLevel:
         return F.relu(self.hamiltonian.energy_density(spins) - self.level).mean() / self.scale
 
 
+@dataclass(frozen=True)
+class Rest:
+    """Where zero temperature leads textures: annealed data stay where they are, a generator's should too.
+
+    A texture between two others, as a continuous generator has to have them, is led to either side, so that a
+    generator that follows has narrow walls between them. No gradient goes through the sweeps.
+
+    Attributes:
+        hamiltonian: of the data.
+        sweeps: of zero-temperature alignment.
+    """
+
+    hamiltonian: Hamiltonian
+    sweeps: int = 20
+
+    def distance(self, spins: Spins) -> Tensor:
+        """E[(x − R(x))²]/N, N = 3HW, with R(x) where ``sweeps`` sweeps lead; it is differentiated for x alone."""
+        fixed = spins.detach()
+        if fixed.isfinite().all():  # else the loss is not finite either, and the training says so
+            fixed = relax(fixed, self.hamiltonian, self.sweeps).to(spins)
+        return reconstruction_error(fixed, spins)
+
+
 def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
     """Every player's gradient by differentiating its own loss; players of one loss go together."""
     together: dict[int, list[str]] = {}
@@ -153,6 +177,8 @@ class Objective(abc.ABC):
         energy: the loss of a generator that has a discriminator has energy times :meth:`EnergyLevel.excess` of its
             fakes more; 0 (the paper) leaves the physics to the discriminator.
         above: the level for that.
+        rest: the same loss has rest times :meth:`Rest.distance` of its fakes more; 0 (the paper) has none.
+        still: what leads there.
     """
 
     beta: float | int = 0.001
@@ -161,9 +187,11 @@ class Objective(abc.ABC):
     instance_noise: float | int = 0.0
     energy: float | int = 0.0
     above: EnergyLevel | None = None
+    rest: float | int = 0.0
+    still: Rest | None = None
 
     def __post_init__(self) -> None:
-        for name in ("beta", "gamma", "r1", "instance_noise", "energy"):
+        for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a loss weight is finite and not negative, e.g. 0.001")
 
@@ -197,8 +225,9 @@ class Objective(abc.ABC):
         return nets["discriminator"](shown)
 
     def _physics(self, fakes: Spins) -> Tensor:
-        """The energy's part of the generator's loss."""
-        return self.energy * self.above.excess(fakes) if self.energy and self.above else fakes.new_zeros(())
+        """The Hamiltonian's part of the generator's loss."""
+        loss = self.energy * self.above.excess(fakes) if self.energy and self.above else fakes.new_zeros(())
+        return loss + self.rest * self.still.distance(fakes) if self.rest and self.still else loss
 
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
         """R1's part of the discriminator's loss."""

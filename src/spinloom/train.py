@@ -20,7 +20,7 @@ from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_lines
 from spinloom.networks import NetworkConfig
-from spinloom.objectives import Draw, EnergyLevel, Objective
+from spinloom.objectives import Draw, EnergyLevel, Objective, Rest
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
@@ -165,8 +165,10 @@ def train(
         raise BadInput(
             f"training.augment=True: {data.path} has no Hamiltonian to take symmetries from; use training.augment=False"
         )
-    if config.energy and data.hamiltonian is None:
-        raise BadInput(f"training.energy={config.energy}: {data.path} has no Hamiltonian; use training.energy=0")
+    for name in ("energy", "rest"):
+        if getattr(config, name) and data.hamiltonian is None:
+            weight = getattr(config, name)
+            raise BadInput(f"training.{name}={weight}: {data.path} has no Hamiltonian; use training.{name}=0")
     _check_device(device)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
@@ -208,7 +210,9 @@ def _train(
             return runs.load(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
-    objective = config.losses(_level(held_in) if config.energy else None)
+    H = data.hamiltonian
+    still = Rest(H, config.rest_sweeps) if config.rest and H else None
+    objective = config.losses(_level(held_in) if config.energy else None, still)
     nets = runs.build_networks(networks, config.kept, config.seed)
     if start is not None:
         _begin_with(nets, start)
@@ -317,7 +321,8 @@ def _go_on(
             for player, optimiser in optimisers.items():
                 optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
             try:
-                losses = update(nets, optimisers, config.losses(objective.above, step), spins, draw, crew)
+                weighed = config.losses(objective.above, objective.still, step)
+                losses = update(nets, optimisers, weighed, spins, draw, crew)
             except FloatingPointError as error:
                 good = _kept(out)
                 raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error

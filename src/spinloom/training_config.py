@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spinloom.errors import BadInput, whole
-from spinloom.objectives import OBJECTIVES, EnergyLevel, Objective
+from spinloom.objectives import OBJECTIVES, EnergyLevel, Objective, Rest
 
 QUIET = frozenset(f"training.{name}" for name in ("checkpoint_every", "log_every", "watch_every", "tensorboard"))
 """Settings that do not change what comes out."""
@@ -30,8 +30,11 @@ class TrainingConfig:
         instance_noise: standard deviation of noise on what the discriminator sees; 0 (the paper) has none.
         energy: weight, in the generator's loss, of the energy by which sites of its fakes lie above the highest
             in the data, a site's mean over the data's |ε|; 0 (the paper) leaves the physics to the discriminator.
-        energy_rise: steps over which that weight grows from 0, in proportion; 0 has all of it at once. Textures that
-            bend as little as possible have no defects either: it sets in once the encoder holds the data.
+        rest: weight, in the same loss, of the mean squared distance of its fakes, over N = 3HW as the reconstruction
+            error, from where ``rest_sweeps`` zero-temperature sweeps lead them; 0 (the paper) has none.
+        rest_sweeps: of alignment; annealed data hardly move under them.
+        energy_rise: steps over which both weights grow from 0, in proportion; 0 has all of them at once. Textures
+            that bend as little as possible have no defects either: they set in once the encoder holds the data.
         halving: steps in which the learning rates halve, rate · 2^(−step/halving); 0 (the paper) keeps them.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
@@ -59,6 +62,8 @@ class TrainingConfig:
     r1: float | int = 0.0
     instance_noise: float | int = 0.0
     energy: float | int = 0.0
+    rest: float | int = 0.0
+    rest_sweeps: int = 20
     energy_rise: int = 0
     discriminator_rate: float | int = 1.0
     fraction: float = 0.75
@@ -83,6 +88,7 @@ class TrainingConfig:
             "watch_every",
             "halving",
             "energy_rise",
+            "rest_sweeps",
         ):
             object.__setattr__(self, name, whole(f"training.{name}", getattr(self, name)))
         if self.steps < 0:
@@ -93,7 +99,7 @@ class TrainingConfig:
             raise BadInput(f"training.halving={self.halving}: use 0 (never) or a number of steps, e.g. 1000")
         if self.energy_rise < 0:
             raise BadInput(f"training.energy_rise={self.energy_rise}: use 0 (at once) or a number of steps, e.g. 500")
-        for name in ("batch", "checkpoint_every", "log_every"):
+        for name in ("batch", "checkpoint_every", "log_every", "rest_sweeps"):
             if getattr(self, name) < 1:
                 raise BadInput(f"training.{name}={getattr(self, name)}: must be a positive whole number")
         if self.batch < 2:
@@ -114,12 +120,13 @@ class TrainingConfig:
             raise BadInput(f"training.seed={self.seed}: use a whole number from 0 to 2⁶³ − 1")
         self.losses()
 
-    def losses(self, above: EnergyLevel | None = None, step: int | None = None) -> Objective:
-        """The objective: its weights after ``step`` steps (else in the end), the level energies are weighed above."""
-        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise", "energy")}
+    def losses(self, above: EnergyLevel | None = None, still: Rest | None = None, step: int | None = None) -> Objective:
+        """The objective: its weights after ``step`` steps (else in the end), and what the Hamiltonian's refer to."""
+        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest")}
         if step is not None and step < self.energy_rise:
-            weights["energy"] *= step / self.energy_rise
-        return OBJECTIVES[self.objective](**weights, above=above)
+            for name in ("energy", "rest"):
+                weights[name] *= step / self.energy_rise
+        return OBJECTIVES[self.objective](**weights, above=above, still=still)
 
     def rate_of(self, player: str, step: int = 0) -> float:
         """The learning rate of a player after ``step`` steps."""
