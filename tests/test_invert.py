@@ -8,25 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from spinloom.anneal import anneal
+from spinloom.anneal import anneal, relax
 from spinloom.dataset import open_dataset, write_dataset
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.invert import (
     METHODS,
     Inversion,
-    analytic_guess,
-    blurred,
     compare_inversions,
-    denoised,
     in_plane_error,
     invert,
     invert_pictures,
-    picture_of,
-    read_picture,
     search_codes,
     verdict,
 )
+from spinloom.pictures import QUENCHED, SHARP, analytic_guess, blurred, denoised, picture_of, read_picture, relax_held
 from spinloom.run import load
 from spinloom.schedule import Schedule
 from spinloom.spiral import spiral
@@ -97,6 +93,92 @@ def test_denoising_undoes_blur_and_beats_the_picture(labyrinths):
     assert torch.allclose(denoised(true, MODEL), true, atol=1e-6)
 
 
+# textures held near a picture
+
+
+@pytest.fixture(scope="module")
+def rested(labyrinths) -> torch.Tensor:
+    """Textures at rest: those that were just annealed still creep along soft modes, wherever they are let go."""
+    return relax(labyrinths, MODEL, 3000)
+
+
+def held_energy(spins: torch.Tensor, picture: torch.Tensor, noise: float, blur: float) -> torch.Tensor:
+    """E(S) + T|bS_z − p|²/2σ² in float64 (n,): what :func:`relax_held` makes small."""
+    away = (blurred(spins[:, 2], blur) - picture).double().square().sum((1, 2))
+    return 1024 * MODEL.energy(spins.double()) + QUENCHED * away / (2 * max(noise, SHARP) ** 2)
+
+
+def held_torque(spins: torch.Tensor, picture: torch.Tensor, noise: float, blur: float) -> float:
+    """The largest |S × h| with h = −∂/∂S of :func:`held_energy`, by differentiation."""
+    free = spins.double().requires_grad_()
+    (slope,) = torch.autograd.grad(held_energy(free, picture, noise, blur).sum(), free)
+    return float(torch.linalg.cross(spins.double(), slope, dim=1).norm(dim=1).max())
+
+
+@pytest.mark.parametrize(("noise", "blur"), [(0.0, 0.0), (0.05, 0.0), (0.1, 1.5), (0.8, 0.0)])
+def test_every_step_near_the_picture_lowers_what_is_minimised_and_it_comes_to_rest(labyrinths, noise, blur):
+    picture = picture_of(labyrinths[:2], noise, blur, seed=2)
+    guess = analytic_guess(picture, MODEL, noise, blur)
+    spins, energies = guess, [held_energy(guess, picture, noise, blur)]
+    for _ in range(150):
+        spins = relax_held(spins, picture, MODEL, noise, blur, steps=1)
+        energies.append(held_energy(spins, picture, noise, blur))
+    steps = torch.stack(energies).diff(dim=0)
+    assert float(steps.max()) < 3e-4  # float32's rounding of 2200 J
+    assert float(steps.sum(0).max()) < -0.1
+    at_once = relax_held(guess, picture, MODEL, noise, blur, steps=150)
+    assert torch.equal(at_once, spins)
+    assert torch.allclose(spins.norm(dim=1), torch.ones_like(picture), atol=1e-5)
+    rest = relax_held(guess, picture, MODEL, noise, blur, steps=1000)
+    began, ended = (held_torque(some, picture, noise, blur) for some in (guess, rest))
+    assert ended < 0.015 < 0.15 < began
+
+
+def test_a_uniform_texture_is_held_where_field_and_picture_balance():
+    """E/N = −B cos θ at D = 0 and T(cos θ − p)²/2σ² are least at cos θ = p + Bσ²/T, whatever the blur."""
+    H = Hamiltonian(J=2.0, D=0.0, B=0.1)
+    angle = torch.full((1, 8, 8), 1.9)
+    start = torch.stack((angle.sin(), torch.zeros_like(angle), angle.cos()), 1)
+    for noise, blur in ((0.02, 0.0), (0.03, 0.0), (0.03, 2.0)):
+        held = relax_held(start, torch.full((1, 8, 8), 0.2), H, noise, blur, steps=600)
+        wanted = 0.2 + 0.1 * noise**2 / (QUENCHED * 2.0)
+        assert torch.allclose(held[:, 2], torch.full((1, 8, 8), wanted), atol=1e-3)
+
+
+def test_without_noise_a_texture_at_rest_is_found_behind_its_picture(rested):
+    """It is a rest point of E and of the misfit; let go, the guess slides off along soft modes."""
+    picture = picture_of(rested)
+    guess = analytic_guess(picture, MODEL)
+    held, free = relax_held(guess, picture, MODEL), relax(guess, MODEL, 500)
+    assert float((held[:, 2] - picture).abs().max()) < 2e-3
+    assert held_torque(held, picture, 0, 0) < 1e-4
+    near, far = in_plane_error(held, rested).rms, in_plane_error(free, rested).rms
+    assert near < 0.05
+    assert near < 0.2 * far
+
+
+def test_at_little_noise_what_is_held_lies_nearer_to_the_truth_than_what_is_let_go(rested):
+    noise = 0.05
+    picture = picture_of(rested, noise, seed=1)
+    guess = analytic_guess(picture, MODEL, noise)
+    held, free = relax_held(guess, picture, MODEL, noise), relax(guess, MODEL, 500)
+    assert in_plane_error(held, rested).rms < 0.95 * in_plane_error(free, rested).rms
+    away = [float((spins[:, 2] - rested[:, 2]).square().mean().sqrt()) for spins in (held, free)]
+    assert away[0] < 0.95 * away[1]
+    assert away[0] < 0.2 * noise  # far less than the picture itself is off
+
+
+def test_at_boundless_noise_the_picture_does_not_matter_and_relaxation_is_left(rested):
+    picture = picture_of(rested)
+    guess = analytic_guess(picture, MODEL)
+    held = relax_held(guess, picture, MODEL, 999.0)
+    first, other = (relax_held(guess, sign * picture, MODEL, 999.0, steps=100) for sign in (1, -1))
+    assert torch.allclose(first, other, atol=1e-5)
+    free = relax(guess, MODEL, 500)
+    assert torch.allclose(1024 * MODEL.energy(held.double()), 1024 * MODEL.energy(free.double()), atol=2e-3)  # J
+    assert (MODEL.energy(guess) - MODEL.energy(held) > 1e-4).all()
+
+
 def test_errors_of_turned_spins_are_known(labyrinths):
     x, y, z = labyrinths.unbind(1)
     angle = math.radians(20)
@@ -127,14 +209,14 @@ def test_a_search_finds_the_code_behind_a_noisy_picture():
     phase = torch.tensor([[0.8], [-1.1], [0.3]])
     picture = picture_of(shifted_spirals(phase), 0.5, 1.0, seed=1)
     settings = Inversion(noise=0.5, blur=1.0, steps=200)
-    z, spins, value = search_codes(shifted_spirals, torch.zeros(3, 1), picture, MODEL, settings)
+    z, spins, left = search_codes(shifted_spirals, torch.zeros(3, 1), picture, MODEL, settings)
     assert torch.allclose(z, phase, atol=0.1)
     assert torch.equal(spins, shifted_spirals(z))
     grid = torch.linspace(-2, 2, 401)[:, None]
     misfit = (blurred(shifted_spirals(grid)[:, 2], 1.0) - picture[0]).square().sum((1, 2)) / (2 * (0.25 + 0.15**2))
     objective = misfit + grid[:, 0] ** 2 / 2 + 10 * 1024 * MODEL.energy(shifted_spirals(grid))
     assert float(z[0]) == pytest.approx(float(grid[objective.argmin()]), abs=0.011)
-    assert float(value[0]) == pytest.approx(float(objective.min()), abs=0.05)
+    assert float(left[0]) == pytest.approx(float(misfit[objective.argmin()]), abs=0.1)
 
 
 def test_every_method_gives_unit_spins_and_the_same_again_whatever_the_batch(labyrinths):
@@ -172,7 +254,8 @@ def test_a_comparison_knows_who_is_nearer_and_does_not_repeat_known_levels():
     assert [level.outcome for level in levels] == ["ahead", "ahead"]
     assert levels[0].errors["guess"].reversed > 0.99
     assert levels[0].errors["network"].rms < 5
-    assert "the network wins at noise 0, 0.5" in verdict(levels)
+    assert "the network wins at noise 0, 0.5;" in verdict(levels)
+    assert verdict(levels).endswith("the smaller one at 0, 0.5")
     assert told == levels
     again = compare_inversions(
         lambda z: pytest.fail("made again"),  # type: ignore[arg-type]
@@ -244,7 +327,7 @@ def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, ca
     assert tuple(told["methods"]) == METHODS
     assert told["methods"]["guess held"]["misfit"] < 0.1 < told["methods"]["network"]["misfit"]
     spins = open_dataset(out / "spins")
-    assert len(spins) == 5
+    assert len(spins) == len(METHODS)
     assert MODEL.energy_excess(spins[2].double()).item() == pytest.approx(
         told["methods"]["guess held"]["energy_excess"], abs=1e-3
     )
@@ -257,6 +340,7 @@ def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, ca
     told = json.loads(capsys.readouterr().out)
     assert [level["noise"] for level in told["levels"]] == [0, 0.4]
     assert "the analytic guess, relaxed, wins" in told["verdict"]
+    assert told["verdict"].endswith("the smaller one nowhere")  # an untrained network
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     assert len(open_dataset(out / "spins")) == 1 + 2 * len(METHODS)
     assert not list(out.glob("*.partial"))

@@ -4,15 +4,20 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from spinloom import paths
 from spinloom.anneal import anneal
+from spinloom.draw import spin_colours
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.measure import measure
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES
 from spinloom.paths import aligned, interpolate, latent_energy, linear, relax_path, spherical, spin_energy
@@ -162,6 +167,7 @@ def test_a_string_bends_through_the_gate_of_a_wall_and_a_line_does_not():
     string = interpolate(gate, a, b, FIELD, 17, "string", StringConfig(tolerance=0.05, steps=2000))
     assert line.barriers[0] == pytest.approx(16 * 1.5, rel=0.02)
     assert string.converged
+    assert string.z is not None
     assert string.barriers[0] < 0.1
     middle = string.z[string.z[:, 0].abs().argmin()]
     assert float(middle[1]) == pytest.approx(2, abs=0.1)
@@ -185,7 +191,29 @@ def test_barriers_and_climbs():
     assert back == 0  # it ends on the slope
     assert path.ascents[0] == pytest.approx(forth)
     assert path.ascents[1] == pytest.approx(0, abs=1e-6)
+    assert path.saddles == (0, 0)
     assert path.top == 8
+
+
+@pytest.mark.parametrize(
+    ("energy", "barriers", "ascents", "saddles"),
+    [
+        ([0, 3, 1], (3, 2), (3, 2), (3, 2)),
+        ([5, 1, 3, 0, 4], (0, 1), (4, 5), (2, 3)),  # from slope to slope: over 3, between 1 and 0
+        ([5, 1, 3, 0, 2, 1, 4], (0, 1), (4, 5), (2, 3)),
+        ([0, 2, 1, 4, 3, 5, 0], (5, 5), (5, 5), (5, 5)),
+        ([5, 1, 4], (0, 1), (3, 4), (0, 0)),  # one valley
+        ([0, 1, 2], (2, 0), (2, 0), (0, 0)),
+        ([1, 1, 1], (0, 0), (0, 0), (0, 0)),
+    ],
+)
+def test_what_counts_as_climbing_on_a_path(energy, barriers, ascents, saddles):
+    spins = turned(torch.zeros(len(energy)), side=2)
+    profile = torch.tensor(energy, dtype=torch.float64) / 4
+    path = paths.Path(spins, None, measure(spins, FIELD), profile, profile, profile)
+    assert path.barriers == barriers
+    assert path.ascents == ascents
+    assert path.saddles == saddles
 
 
 def test_linear_and_spherical_codes():
@@ -284,7 +312,19 @@ def test_paths_of_two_runs_on_the_command_line(tmp_path, capsys):
     assert tensors["spins"].shape == (5, 3, 32, 32)
     assert not torch.equal(load_file(out / "vae.safetensors")["z"][0], tensors["z"][0])  # encoded by its own encoder
     assert (out / "path.png").read_bytes().startswith(b"\x89PNG")
-    assert (out / "path.gif").read_bytes().startswith(b"GIF89a")
+    with Image.open(out / "path.gif") as film:
+        assert (film.format, film.info["loop"]) == ("GIF", 0)
+        assert film.size == (2 * 256 + 8, 36 + 256 + 8 + 64)
+        assert film.n_frames == 2 * 5 - 2  # type: ignore[attr-defined]  # forth and back
+        times, pixels = [], []
+        for k in range(8):
+            film.seek(k)
+            times.append(film.info["duration"])
+            pixels.append(np.asarray(film.convert("RGB"), float)[36 : 36 + 256, :256])
+        assert times == [600, 90, 90, 90, 600, 90, 90, 90]
+    for k, image in enumerate((0, 1, 2, 3, 4, 3, 2, 1)):
+        shown = 255 * spin_colours(tensors["spins"][image])[::-1].repeat(8, 0).repeat(8, 1)
+        assert np.abs(pixels[k] - shown).mean() < 6  # of 255: a GIF has 256 colours
     before = {file: file.read_bytes() for file in out.iterdir()}
     (out / "vae.safetensors").unlink()  # as if stopped after the first run
     first = {"asked": told["asked"], "paths": {"hybrid": told["paths"]["hybrid"]}}
@@ -311,6 +351,9 @@ def test_a_string_from_a_searchs_code_relaxed_in_spins_too(tmp_path, capsys):
     assert torch.equal(tensors["z"][0], z[1])
     assert (MODEL.energy(tensors["real_spins"]) < MODEL.energy(tensors["spins"])).all()
     assert not list(out.glob("*.partial"))
+    write_json(tmp_path / "found" / "search.json", {"z": (-z).tolist()})  # another search in that folder
+    assert spinloom("interpolate", *asked, "--images", 4) == 2
+    assert "checksums" in capsys.readouterr().err
 
 
 def test_textures_are_ends_too_and_can_be_aligned(tmp_path, capsys):

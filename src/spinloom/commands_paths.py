@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -74,10 +75,11 @@ def interpolate(
             raise BadInput(
                 f"{run.path}: lattice {run.size}, but {first.path} has {first.size}; use runs of one lattice"
             )
-    ends, textures = _ends(named, start, to, seed, align)
+    ends, textures, checksums = _ends(named, start, to, seed, align)
     asked = {
         "runs": {name: _origin(run) for name, run in named.items()},
-        **{"from": start, "to": to, "mode": mode, "images": images, "real": real, "align": align},
+        **{"from": start, "to": to, "checksums": checksums},
+        **{"mode": mode, "images": images, "real": real, "align": align},
         "steps": steps if mode == "string" or real else None,
         "prior": prior if mode == "string" else None,
         "seed": seed,
@@ -164,8 +166,9 @@ def _kept(file: Path) -> tuple[dict[str, Tensor] | None, Callable[[dict[str, Ten
 
 def _ends(
     named: dict[str, Run], start: str | None, to: str | None, seed: int, align: bool
-) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor]]:
-    """The two ends' codes for every run, the first run's own and the others' encodings; and the two textures."""
+) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor], list[int]]:
+    """The two ends' codes for every run, the first run's own and the others' encodings; the two textures; and
+    checksums of the codes or textures that were named."""
     import torch
 
     from spinloom.paths import aligned
@@ -179,16 +182,19 @@ def _ends(
         _ = other.encoder
     drawn = prior_latents(seed, 2, run.networks.latent)
     decode = _decoder(run)
-    codes, textures = [], []
+    codes, textures, checksums = [], [], []
     for number, text in enumerate((start, to)):
         texture = None if text is None else _texture(text, run)
         if texture is not None:
+            exact = texture
             codes.append(_encoded(run, texture))
         else:
-            codes.append(drawn[number] if text is None else _code(text, run))
+            exact = drawn[number] if text is None else _code(text, run)
+            codes.append(exact)
             with torch.no_grad():
                 texture = decode(codes[-1][None])[0].cpu()
         textures.append(texture)
+        checksums.append(zlib.crc32(exact.numpy().tobytes()))
     if align:
         if run.networks.grid:
             codes[1] = _moved_code(run, codes[1], textures)
@@ -203,7 +209,7 @@ def _ends(
     found = {name: (codes[0], codes[1])}
     for other, its in runs[1:]:
         found[other] = (_encoded(its, textures[0]), _encoded(its, textures[1]))
-    return found, textures
+    return found, textures, checksums
 
 
 def _moved_code(run: Run, code: Tensor, textures: list[Tensor]) -> Tensor:
@@ -280,7 +286,7 @@ def _panels(out: Path, name: str, source: str, told: dict[str, Any]) -> list[Pat
 
 def _print_paths(told: dict[str, Any]) -> None:
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    for head in ("", "length", "barrier", "back", "climb", "nodal", "images with", "ΔQ"):
+    for head in ("", "length", "barrier", "back", "climb", "saddle", "nodal", "images with", "ΔQ"):
         grid.add_column(head, justify="left" if not head else "right", no_wrap=True)
     loose = []
     for name, paths in told.items():
@@ -288,14 +294,17 @@ def _print_paths(told: dict[str, Any]) -> None:
             if path is None:
                 continue
             points = path["nodal_points"]
-            numbers = [_number(path[key], 2) for key in ("barrier_forth", "barrier_back", "ascent_forth")]
+            numbers = [
+                _number(path[key], 2) for key in ("barrier_forth", "barrier_back", "ascent_forth", "saddle_forth")
+            ]
             share = f"{sum(count > 0 for count in points)}/{len(points)}"
             change = f"{round(path['charge'][-1] - path['charge'][0]):+d}"
             grid.add_row(label, _number(path["length"][-1], 1), *numbers, str(max(points)), share, change)
             if path["converged"] is False:
                 loose.append(f"{label} (force {path['force']:.2g} J after {path['steps']} steps)")
     Console().print(grid)
-    print("barrier, back: energy (J) of the highest point above either end; climb: the most at one go on the way")
+    print("barrier, back: energy (J) of the highest point above either end; climb: the most at one go on the way;")
+    print("saddle: the same between valleys, without the slopes to ends that are not at rest")
     if loose:
         print(
             f"not converged: {', '.join(loose)}; their barriers are upper bounds; give more --steps in another folder"
@@ -317,7 +326,7 @@ def invert(
     textures: Annotated[Count, Parameter(help="Of the reference, from its end.")] = 100,
     starts: Annotated[Count, Parameter(help="Codes a search starts from: the encoded guess, then prior draws.")] = 2,
     steps: Annotated[Count, Parameter(help="Steps of a search.")] = 100,
-    relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 100,
+    relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 500,
     seed: Annotated[Whole, Parameter(help="Of noise and prior draws.")] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -373,9 +382,10 @@ def _invert_picture(
     import torch
 
     from spinloom.draw import png_bytes
-    from spinloom.invert import METHODS, blurred, checked_pictures, invert, read_picture
+    from spinloom.invert import METHODS, invert
     from spinloom.measure import measure
     from spinloom.path_charts import recovered_figure
+    from spinloom.pictures import blurred, checked_pictures, read_picture
 
     seen = checked_pictures(read_picture(file), run.size)
     asked["checksum"] = float(seen.double().square().sum())
@@ -398,7 +408,11 @@ def _invert_picture(
     found["from_guess"] = recovered.start[0] == 0
     _write_spins(out, spins, run, {"source": "invert", "methods": list(METHODS)})
     shown = {name: some[0] for name, some in recovered.spins.items()}
-    write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown)))
+    notes = {
+        name: f"misfit {_number(told['misfit'])}\nε {_number(told['energy_excess'], 4)} J"
+        for name, told in found["methods"].items()
+    }
+    write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown, notes)))
     write_json(out / "invert.json", found)
     return found
 
@@ -434,7 +448,7 @@ def _compare(
     spins = [truth[:1]] + [level.example[name][None] for level in levels for name in METHODS]
     of = {"noise": asked["noise"], "methods": list(METHODS), "order": "the truth, then a texture a noise and method"}
     _write_spins(out, torch.cat(spins), run, {"source": "invert", **of})
-    write_bytes(out / "invert.png", png_bytes(inversion_figure(levels, truth[0])))
+    write_bytes(out / "invert.png", png_bytes(inversion_figure(levels, truth[0], settings.blur)))
     found["levels"] = [level.as_dict() for level in levels]
     found["verdict"] = verdict(levels)
     write_json(out / "invert.json", found)
@@ -479,20 +493,20 @@ def _print_picture(found: dict[str, Any]) -> None:
         grid.add_column(head, justify="left" if not head else "right")
     for name, told in found["methods"].items():
         numbers = [_number(told["misfit"]), _number(told["energy_excess"], 4), _number(told["mz"], 4)]
-        grid.add_row(name, *numbers, f"{told['charge']:+.0f}", str(told["nodal_points"]))
+        grid.add_row(name, *numbers, f"{round(told['charge']):+d}", str(told["nodal_points"]))
     Console().print(grid)
 
 
 def _print_levels(found: dict[str, Any]) -> None:
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("in-plane angle, rms (degrees)")
+    grid.add_column("in-plane rms (degrees)", no_wrap=True)
     for level in found["levels"]:
         grid.add_column(f"{level['noise']:g}", justify="right")
     for name in found["levels"][0]["errors"]:
         grid.add_row(name, *(_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
-    grid.add_row(
-        "dot, best guess", *(_number(level["errors"][level["best"][0]]["dot"], 4) for level in found["levels"])
-    )
-    grid.add_row("dot, network", *(_number(level["errors"][level["best"][1]]["dot"], 4) for level in found["levels"]))
+    for label, quantity, digits in (("S·S_true", "dot", 4), ("right charge", "charge_right", 2)):
+        for number, kind in enumerate(("guess", "network")):
+            of_best = (level["errors"][level["best"][number]][quantity] for level in found["levels"])
+            grid.add_row(f"{label}, best {kind}", *(_number(value, digits) for value in of_best))
     Console().print(grid)
     print(found["verdict"])

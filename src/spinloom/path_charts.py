@@ -40,9 +40,10 @@ METHOD_COLOURS = {
     "guess held": "#d55e00",
     "network": "#56b4e9",
     "network relaxed": "#0072b2",
+    "network held": "#332288",
 }
-METHOD_MARKERS = dict(zip(METHODS, "^sDov", strict=True))
-METHOD_DASHES = {"guess": ":", "guess held": "--", "network": ":"}
+METHOD_MARKERS = dict(zip(METHODS, "^sDovP", strict=True))
+METHOD_DASHES = {"guess": ":", "guess held": "--", "network": ":", "network held": "--"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,14 @@ class PathPanel:
 def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
     """Strips of nine textures a path, the ends framed red, nodal points circled; below, ε, M_z, Q and nodal points.
 
-    Above each texture of a strip is its ε, in 10⁻³ J. The curves run over the share of the path's length; dashed ones
-    are paths relaxed in the space of spins. This is the paper's Fig. 5b–d, with numbers.
+    Above each texture of a strip is its ε; the path's highest is among them, in bold. The curves run over the share
+    of the path's length; dashed ones are paths relaxed in the space of spins. The legend has what a path climbs at
+    the most between two valleys, :attr:`spinloom.paths.Path.saddles`. This is the paper's Fig. 5b–d, with numbers.
     """
     left, right, gap, head = 0.28, 0.06, 0.05, 0.19
     side = (width - left - right - gap * (SHOWN - 1)) / SHOWN
     talls = [side * panel.spins.shape[-2] / panel.spins.shape[-1] for panel in panels]
-    curves, foot, legend = 1.15, 0.46, 0.24
+    curves, foot, legend = 1.15, 0.46, 0.4
     height = sum(tall + head + 0.07 for tall in talls) + legend + curves + foot
     figure = new_figure(width, height)
     top = height
@@ -81,13 +83,15 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         middle = (top - head - tall / 2) / height
         style: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "color": source_colour(panel.source)}
         figure.text(0.11 / width, middle, panel.name, rotation=90, ha="center", va="center", **style)
-        images = np.linspace(0, len(panel.spins) - 1, SHOWN).round().astype(int)
+        images = _shown(panel)
         chosen = panel.spins[images]
         for column, (image, texture, centres) in enumerate(zip(images, chosen, nodal_centres(chosen), strict=True)):
             x = left + column * (side + gap)
             ax = _at(figure, x, top - head - tall, side, tall)
             draw_texture(ax, texture, centres)
-            ax.set_title(f"ε {fixed(1e3 * panel.told['energy_excess'][image], 1)}", fontsize=7, pad=2)
+            weight = "bold" if image == panel.told["top_image"] else "normal"
+            label = f"ε {fixed(panel.told['energy_excess'][image], 4)} J"
+            ax.set_title(label, fontsize=7, pad=3, fontweight=weight)
             if column in (0, SHOWN - 1):
                 frame = Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=RED, lw=2.2, clip_on=False)
                 ax.add_patch(frame)
@@ -95,8 +99,8 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
     top -= legend
     between = 0.52
     wheel = 0.8
-    across = (width - 0.46 - 0.16 - wheel - between * (len(CURVES) - 1)) / len(CURVES)
-    colour_wheel(_at(figure, width - wheel, top - curves / 2 - wheel / 2, wheel, wheel))
+    across = (width - 0.46 - 0.21 - wheel - between * (len(CURVES) - 1)) / len(CURVES)
+    colour_wheel(_at(figure, width - wheel - 0.05, top - curves / 2 - wheel / 2, wheel, wheel))
     for number, (quantity, label) in enumerate(CURVES):
         ax = _at(figure, 0.46 + number * (across + between), top - curves, across, curves)
         for panel in panels:
@@ -109,21 +113,31 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=whole, min_n_ticks=2))
         ax.margins(y=0.08)
         _tidy(ax)
-    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + legend * 0.75) / height)}
-    if len(panels) > 1:
-        figure.legend(handles=figure.axes[-1].get_lines(), ncols=len(panels), fontsize=7, frameon=False, **place)
+    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + legend * 0.8) / height)}
+    figure.legend(handles=figure.axes[-1].get_lines(), ncols=len(panels), fontsize=7, frameon=False, **place)
     return figure
+
+
+def _shown(panel: PathPanel) -> np.ndarray:
+    """The images of a strip, evenly along the path but for the nearest to its top, which gives way to that."""
+    last = len(panel.spins) - 1
+    images = np.linspace(0, last, SHOWN).round().astype(int)
+    top = panel.told["top_image"]
+    if 0 < top < last:
+        images[1 + np.abs(images[1:-1] - top).argmin()] = top
+    return images
 
 
 def _curve(ax: Axes, panel: PathPanel, quantity: str) -> None:
     length = np.asarray(panel.told["length"])
     along, values = length / length[-1], np.asarray(panel.told[quantity], float)
-    style: dict[str, Any] = {"color": source_colour(panel.source), "lw": 1.1, "label": panel.name}
+    style: dict[str, Any] = {"color": source_colour(panel.source), "lw": 1.1}
+    style["label"] = f"{panel.name}: saddle {fixed(panel.told['saddle_forth'], 1)} J"
     style["ls"] = "--" if panel.real else "-"
     if quantity == "energy_excess":
         fine = panel.told["fine"]
-        finer = np.asarray(fine["length"])
-        ax.plot(finer / finer[-1], 1e3 * np.asarray(fine["energy_excess"]), **style)
+        finer, energy = np.asarray(fine["length"]) / fine["length"][-1], 1e3 * np.asarray(fine["energy_excess"])
+        ax.plot(finer, energy, **style)
     elif quantity == "mz":
         ax.plot(along, values, **style)
     else:
@@ -133,18 +147,19 @@ def _curve(ax: Axes, panel: PathPanel, quantity: str) -> None:
 def animation(panels: Sequence[PathPanel], side: int = 256, hold: int = 600, frame: int = 90) -> bytes:
     """The content of a GIF that goes forth and back along the paths, side by side, for ever.
 
-    Each texture is ``side`` pixels high; below runs ε, the scale common to all paths. ``frame`` and ``hold`` (of
-    the ends) are in milliseconds. Paths of several numbers of images are shown at equal shares.
+    Each texture is ``side`` pixels high, its ε and nodal points above; below runs ε, the scale common to all paths.
+    ``frame`` and ``hold`` (of the ends) are in milliseconds. Paths of several numbers of images are shown at equal
+    shares.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     # Pillow's own font has no Greek letters
     font = ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
     count = max(len(panel.spins) for panel in panels)
-    curve, gap, head = 64, 8, 20
-    energies = [1e3 * np.asarray(panel.told["fine"]["energy_excess"]) for panel in panels]
+    curve, gap, head = 64, 8, 36
+    energies = [np.asarray(panel.told["fine"]["energy_excess"]) for panel in panels]
     low, high = min(map(np.min, energies)), max(map(np.max, energies))
-    high = high if high > low else low + 1
+    high = high if high > low else low + 1  # a path that stays level
     tiles = []
     for panel in panels:
         up, across = panel.spins.shape[-2:]
@@ -162,9 +177,10 @@ def animation(panels: Sequence[PathPanel], side: int = 256, hold: int = 600, fra
             tile = Image.fromarray(pixels).resize((across, side), Image.Resampling.NEAREST)
             picture.paste(tile, (x, head))
             nodal = int(nodal_points(panel.spins[image : image + 1])[0])
-            here = 1e3 * panel.told["energy_excess"][image]
-            text = f"{panel.name}  ε = {fixed(here, 1)}·10⁻³ J  {nodal} nodal"
-            pen.text((x + 2, 2), text if font.getlength(text) < across else panel.name, fill="black", font=font)
+            here = panel.told["energy_excess"][image]
+            text = f"ε = {fixed(here, 4)} J, {nodal} nodal point{'s' * (nodal != 1)}"
+            pen.text((x + 2, 2), panel.name, fill=source_colour(panel.source), font=font)
+            pen.text((x + 2, 18), text, fill="black", font=font)
             base = head + side + gap
 
             def at(length: Number, value: Number, x=x, across=across, base=base, panel=panel) -> tuple[float, float]:
@@ -186,18 +202,19 @@ def animation(panels: Sequence[PathPanel], side: int = 256, hold: int = 600, fra
 
 
 def recovered_figure(
-    picture: SiteMap, spins: Mapping[str, Spins], truth: Spins | None = None, width: Number = PAGE
+    picture: SiteMap, spins: Mapping[str, Spins], notes: Mapping[str, str] | None = None, width: Number = PAGE
 ) -> Figure:
-    """A picture (H, W) of M_z, the true texture if it is known, and what each method made of it, each (3, H, W)."""
+    """A picture (H, W) of M_z and what each method made of it, each (3, H, W), with two lines of notes below."""
     wheel = 0.86
-    row = _row_height(picture, width - wheel, len(spins) + 1 + (truth is not None))
-    figure = new_figure(width, 0.22 + row)
-    _recovered_row(figure, width - wheel, 0.05, picture, spins, truth, titles=True)
-    colour_wheel(_at(figure, width - wheel, 0.01 + (row - wheel) / 2, wheel, wheel))
+    row = _row_height(picture, width - wheel, len(spins) + 1)
+    below = 0.3 if notes else 0
+    figure = new_figure(width, 0.22 + row + below)
+    _recovered_row(figure, width - wheel, 0.05 + below, picture, spins, None, titles=True, notes=notes)
+    colour_wheel(_at(figure, width - wheel - 0.02, 0.01 + below + (row - wheel) / 2, wheel, wheel))
     return figure
 
 
-def inversion_figure(levels: Sequence[Level], truth: Spins, width: Number = PAGE) -> Figure:
+def inversion_figure(levels: Sequence[Level], truth: Spins, blur: Number = 0, width: Number = PAGE) -> Figure:
     """Errors against noise for each method, and the first texture (3, H, W) at three of the noise levels.
 
     Left: the angle between in-plane parts, root mean square over sites weighted by the true in-plane length. Middle:
@@ -205,7 +222,7 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, width: Number = PAGE
     """
     shown = [levels[number] for number in sorted({0, len(levels) // 2, len(levels) - 1})]
     row = _row_height(levels[0].picture, width, len(METHODS) + 2)
-    plots, foot, legend = 1.55, 0.4, 0.98
+    plots, foot, legend = 1.55, 0.4, 0.92
     height = 0.1 + plots + foot + legend + row * len(shown) + 0.2
     figure = new_figure(width, height)
     noises = [level.noise for level in levels]
@@ -220,7 +237,7 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, width: Number = PAGE
         axes[0].plot(places, [error.rms for error in errors], **style)
         axes[1].plot(places, [max(1 - error.dot, 1e-7) for error in errors], **style)
     axes[0].set_title("in-plane angle, rms (degrees)", fontsize=8, pad=3)
-    axes[1].set_title("1 − ⟨S·S$_{true}$⟩", fontsize=8, pad=3)
+    axes[1].set_title(r"1 − ⟨S·S$_\mathrm{true}$⟩", fontsize=8, pad=3)
     for ax in axes[:2]:
         ax.set_yscale("log")
     gains = [1e3 * level.gain["mean"] for level in levels]
@@ -235,10 +252,11 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, width: Number = PAGE
     axes[2].set_title("network's dot − guess's (10⁻³)", fontsize=8, pad=3)
     for ax in axes:
         ax.set_xticks(places, [f"{noise:g}" for noise in noises])
-        ax.set_xlabel("noise of the picture (std)", fontsize=8)
+        ax.set_xlabel("noise (std)" + (f", blur {blur:g} sites" if blur else ""), fontsize=8)
         _tidy(ax)
-    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.46, (height - 0.25 - plots - foot - 0.42) / height)}
-    colour_wheel(_at(figure, width - 0.92, height - 0.25 - plots - foot - 0.86, 0.86, 0.86))
+    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.44, (height - 0.25 - plots - foot - 0.38) / height)}
+    place |= {"handlelength": 2.2, "columnspacing": 1.3}
+    colour_wheel(_at(figure, width - 0.9, height - 0.25 - plots - foot - 0.8, 0.86, 0.86))
     figure.legend(handles=axes[0].get_lines(), ncols=len(METHODS), fontsize=7, frameon=False, **place)
     for number, level in enumerate(shown):
         bottom = (len(shown) - 1 - number) * row + 0.05
@@ -264,6 +282,7 @@ def _recovered_row(
     truth: Spins | None,
     titles: bool,
     label: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     shown = {"truth": truth, **spins} if truth is not None else dict(spins)
     side = _tile(width, len(shown) + 1)
@@ -283,6 +302,8 @@ def _recovered_row(
         draw_texture(ax, texture, nodal_centres(texture[None])[0])
         if titles:
             ax.set_title(name.replace("relaxed", "relax."), fontsize=7, pad=3)
+        if notes:
+            ax.set_xlabel(notes[name], fontsize=7, labelpad=3)
 
 
 _MIDDLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}

@@ -33,6 +33,9 @@ BETWEEN = 8
 """Points between neighbouring images, at which the energy is looked up too: domain walls may be narrower than the
 images' distance."""
 
+ROUNDING = 1e-8
+"""Changes of ε that are none: decoded spins are float32."""
+
 TOLERANCES = {"latent": 1.0, "spins": 0.1}
 """Largest force across the string at which it counts as converged: J a unit of latent space, J a radian."""
 
@@ -81,8 +84,23 @@ class Path:
         It is the barrier where the end is the lowest point so far; an end that is no minimum hides barriers behind
         its own energy.
         """
+        return self._climbs(self.fine_energy)
+
+    @property
+    def saddles(self) -> tuple[float, float]:
+        """The same from the path's first valley to its last, forth and back; 0 with one valley or none.
+
+        Codes of given textures lie on slopes. What a string has to climb to such an end is no barrier: it is what the
+        end lacks to be at rest.
+        """
+        change = self.fine_energy.diff()
+        up, down = (change > ROUNDING).nonzero(), (change < -ROUNDING).nonzero()
+        first = int(up[0]) if len(up) else len(change)
+        last = int(down[-1]) + 1 if len(down) else 0
+        return self._climbs(self.fine_energy[first : last + 1]) if last > first else (0.0, 0.0)
+
+    def _climbs(self, energy: Tensor) -> tuple[float, float]:
         sites = self.spins.shape[-2] * self.spins.shape[-1]
-        energy = self.fine_energy
         forth = (energy - energy.cummin(0).values).max()
         back = (energy.flip(0) - energy.flip(0).cummin(0).values).max()
         return float(sites * forth), float(sites * back)
@@ -105,6 +123,8 @@ class Path:
             "barrier_back": back,
             "ascent_forth": self.ascents[0],
             "ascent_back": self.ascents[1],
+            "saddle_forth": self.saddles[0],
+            "saddle_back": self.saddles[1],
             "top_image": self.top,
             "steps": self.steps,
             "force": self.force,
