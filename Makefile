@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo
 
-.PHONY: demo test verify lint docs bench clean
+.PHONY: demo figures test verify lint docs bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spinloom needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -15,6 +15,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## the main job: anneal, train, sample, measure, draw; look at demo/report.html
 	$(BIN)/spinloom run $(OUT) --preset quick
+
+figures: $(READY)  ## the paper's Figs. 1-6 from what make demo left, into demo/figures and its report
+	$(BIN)/python figures/all.py $(OUT)
 
 test: $(READY)  ## the default tests
 	$(BIN)/python -m pytest

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import spinloom as sl
+from spinloom.train import train
+from test_train import NETWORKS, QUICK, H, settings
+
 DOCS = Path(__file__).parents[1] / "docs"
 ROOMY = 300_000  # bytes: pictures are kept in the repository
 
 
-def run(script: Path, *arguments: object) -> subprocess.CompletedProcess:
+def run(script: Path, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def example(name: str, out: Path) -> dict:
@@ -99,3 +103,21 @@ def test_links_of_the_physics_page_lead_somewhere():
     for link in links:
         if "://" not in link:
             assert (DOCS / link).exists(), link
+
+
+def test_the_code_in_the_page_on_latent_space_runs(tmp_path):
+    """On a run of a few steps; the page's objects are then checked against the physics."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "latent.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 5
+    data = sl.simulate(tmp_path / "set", H, 32, 60, seed=1, schedule=QUICK, show=False)
+    train(data, tmp_path / "runs" / "hybrid", NETWORKS, settings(), show=False)
+    checks = """
+assert found.energy_excess.shape == (64, 64)
+assert abs(best.value - float(H.energy_excess(best.spins.double()))) < 1e-9
+assert best.value >= sl.ground_state(H, 32).energy_excess - 1e-9
+assert path.spins.shape == (17, 3, 32, 32) and still.barriers[0] >= 0
+assert recovered.z.shape == (1, run.networks.latent)
+"""
+    (tmp_path / "page.py").write_text("\n".join(blocks) + checks)
+    done = run(tmp_path / "page.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

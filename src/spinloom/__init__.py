@@ -15,25 +15,28 @@ from spinloom.version import __version__
 if TYPE_CHECKING:
     from spinloom.anneal import anneal, relax
     from spinloom.coverage import coverage
-    from spinloom.dataset import (
-        Dataset,
-        open_dataset,
-        repair_dataset,
-        simulate,
-        verify_dataset,
-        write_dataset,
-    )
+    from spinloom.dataset import Dataset, open_dataset, repair_dataset, simulate, verify_dataset, write_dataset
+    from spinloom.domains import find_crossing, find_domains, map_numbers, survey
     from spinloom.errors import BadInput
+    from spinloom.explain import compare_rules, watch_paths
+    from spinloom.gradcam import fake_map, overlap
     from spinloom.hamiltonian import Hamiltonian
     from spinloom.interchange import export_dataset, import_dataset
+    from spinloom.invert import invert
+    from spinloom.latent import Plane, latent_map
     from spinloom.measure import Table, measure, structure_factor
     from spinloom.micromagnetic import Micromagnetic
     from spinloom.networks import NetworkConfig
+    from spinloom.novelty import novelty
     from spinloom.ovf import OvfField, read_ovf, write_ovf
+    from spinloom.paths import interpolate, relax_path
+    from spinloom.pattern import pattern
+    from spinloom.pictures import analytic_guess, picture_of, read_picture
     from spinloom.run import Run, load
     from spinloom.sample import reconstruct, sample
     from spinloom.scaleout import simulate_on
     from spinloom.schedule import Schedule
+    from spinloom.search import search
     from spinloom.spiral import ground_state
     from spinloom.topology import bond_share, charge, nodal_points
     from spinloom.train import train
@@ -43,17 +46,27 @@ _ROOMS = {
     "anneal": ("anneal", "relax"),
     "coverage": ("coverage",),
     "dataset": ("Dataset", "open_dataset", "repair_dataset", "simulate", "verify_dataset", "write_dataset"),
+    "domains": ("find_crossing", "find_domains", "map_numbers", "survey"),
     "errors": ("BadInput",),
+    "explain": ("compare_rules", "watch_paths"),
+    "gradcam": ("fake_map", "overlap"),
     "hamiltonian": ("Hamiltonian",),
     "interchange": ("export_dataset", "import_dataset"),
+    "invert": ("invert",),
+    "latent": ("Plane", "latent_map"),
     "measure": ("Table", "measure", "structure_factor"),
     "micromagnetic": ("Micromagnetic",),
     "networks": ("NetworkConfig",),
+    "novelty": ("novelty",),
     "ovf": ("OvfField", "read_ovf", "write_ovf"),
+    "paths": ("interpolate", "relax_path"),
+    "pattern": ("pattern",),
+    "pictures": ("analytic_guess", "picture_of", "read_picture"),
     "run": ("Run", "load"),
     "sample": ("reconstruct", "sample"),
     "scaleout": ("simulate_on",),
     "schedule": ("Schedule",),
+    "search": ("search",),
     "spiral": ("ground_state",),
     "topology": ("bond_share", "charge", "nodal_points"),
     "train": ("train",),
@@ -68,32 +81,51 @@ __all__ = [
     "Micromagnetic",
     "NetworkConfig",
     "OvfField",
+    "Plane",
     "Run",
     "Schedule",
     "Table",
     "TrainingConfig",
     "__version__",
+    "analytic_guess",
     "anneal",
     "bond_share",
     "charge",
+    "compare_rules",
     "coverage",
     "export_dataset",
+    "fake_map",
+    "find_crossing",
+    "find_domains",
     "ground_state",
     "import_dataset",
+    "interpolate",
+    "invert",
+    "latent_map",
     "load",
+    "map_numbers",
     "measure",
     "nodal_points",
+    "novelty",
     "open_dataset",
+    "overlap",
+    "pattern",
+    "picture_of",
     "read_ovf",
+    "read_picture",
     "reconstruct",
     "relax",
+    "relax_path",
     "repair_dataset",
     "sample",
+    "search",
     "simulate",
     "simulate_on",
     "structure_factor",
+    "survey",
     "train",
     "verify_dataset",
+    "watch_paths",
     "write_dataset",
     "write_ovf",
 ]

@@ -36,6 +36,9 @@ from spinloom.shards import read_info
 from spinloom.torchrun import speaks
 from spinloom.train import train as train_run
 
+MODEL = "labyrinth-128"
+"""The model of the package that is raced if none is named."""
+
 
 def simulate(
     out: Path,
@@ -225,13 +228,17 @@ def verify(
 
 
 def bench(
-    what: Literal["anneal", "train", "sample"],
+    what: Literal["anneal", "train", "sample", "search"],
     /,
     *,
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
     preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
-    run: Annotated[Path | None, Parameter(help="Of sample: folder of a run, or a model of the package.")] = None,
+    run: Annotated[Path, Parameter(help="Of sample and search: folder of a run, or a model of the package.")] = Path(
+        MODEL
+    ),
+    objective: Annotated[str, Parameter(help="Of search: what is looked for.")] = "min-energy",
+    seeds: Annotated[Count, Parameter(help="Of search: how often everyone tries.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Time the package, as ratios measured in one run.
@@ -240,33 +247,27 @@ def bench(
     ----------
     what
         anneal: the sweeps and the default schedule. train: a hybrid step beside its bare convolutions. sample:
-        a generator against annealing to the same energy.
+        a generator against annealing to the same energy. search: a search in latent space against others and
+        annealing in the same time.
     """
     if what == "sample":
         from spinloom.bench_sample import bench_sample, print_sample
 
-        if run is None:
-            raise BadInput("bench sample: which generator? name a run, --run FOLDER")
-        raced = bench_sample(load(run))
-        if as_json:
-            print_json(raced)
-        else:
-            print_sample(raced)
-        return
-    if what == "train":
+        found, show = bench_sample(load(run)), print_sample
+    elif what == "search":
+        from spinloom.bench_search import bench_search, print_search
+
+        found, show = bench_search(load(run), objective, seeds), print_search
+    elif what == "train":
         from spinloom.bench_train import bench_train, print_train
 
         recipe = presets.pick(presets.TRAININGS, preset)
-        step = bench_train(recipe.networks, recipe.training, peers=peers)
-        if as_json:
-            print_json(step)
-        else:
-            print_train(step)
-        return
-    from spinloom.bench import bench_anneal, print_anneal
+        found, show = bench_train(recipe.networks, recipe.training, peers=peers), print_train
+    else:
+        from spinloom.bench import bench_anneal, print_anneal
 
-    found = bench_anneal(yardstick=yardstick, peers=peers, show=not as_json)
+        found, show = bench_anneal(yardstick=yardstick, peers=peers, show=not as_json), print_anneal
     if as_json:
         print_json(found)
     else:
-        print_anneal(found)
+        show(found)

@@ -56,11 +56,14 @@ def spin_colours(spins: Any) -> np.ndarray:
     return torch.stack(colours, -1).clamp(0, 1).numpy()
 
 
-def draw_texture(ax: Axes, spins: Any, circles: Any = None, radius: Number | None = None) -> AxesImage:
+def draw_texture(
+    ax: Axes, spins: Any, circles: Any = None, radius: Number | None = None, periodic: bool = True
+) -> AxesImage:
     """Draw one texture (3, H, W) in :func:`spin_colours`, +x to the right and +y up, with red circles.
 
     ``circles`` are (row, column) centres (n, 2), as :func:`spinloom.topology.nodal_centres` gives them;
-    ``radius`` is in sites. A circle across the boundary is drawn whole, its two parts at opposite edges.
+    ``radius`` is in sites. A circle across the boundary is drawn whole, its two parts at opposite edges, unless the
+    texture is a piece cut out of one and so not ``periodic``.
 
     Raises:
         BadInput: there is more than one texture.
@@ -68,7 +71,7 @@ def draw_texture(ax: Axes, spins: Any, circles: Any = None, radius: Number | Non
     spins = as_spins(spins)
     if spins.ndim != 3:
         raise BadInput(f"spins of shape {tuple(spins.shape)}: one axes draws one (3, H, W); index the batch")
-    return _draw_map(ax, spin_colours(spins), circles, radius)
+    return _draw_map(ax, spin_colours(spins), circles, radius, periodic)
 
 
 def draw_energy(
@@ -82,7 +85,9 @@ def draw_energy(
     return _draw_map(ax, density, circles, radius, cmap=ENERGY_COLOURS, norm=PowerNorm(0.5, *limits))
 
 
-def _draw_map(ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None, **kwargs: Any) -> AxesImage:
+def _draw_map(
+    ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None, periodic: bool = True, **kwargs: Any
+) -> AxesImage:
     height, width = pixels.shape[:2]
     image = ax.imshow(pixels, origin="lower", aspect="equal", interpolation="nearest", **kwargs)
     ax.xaxis.set_major_locator(NullLocator())
@@ -94,7 +99,8 @@ def _draw_map(ax: Axes, pixels: np.ndarray, circles: Any, radius: Number | None,
     # in a crowd, circles that neither cover each other nor what they mark
     crowd = 0.4 * (height * width / len(circles)) ** 0.5
     radius = max(1.0, min(max(2.0, 0.045 * max(height, width)), crowd)) if radius is None else radius
-    offsets = _wrapped(np.asarray(circles, dtype=np.float64), (height, width), radius)
+    offsets = np.asarray(circles, dtype=np.float64)
+    offsets = _wrapped(offsets, (height, width), radius) if periodic else offsets
     drawn = EllipseCollection(
         [2 * radius], [2 * radius], [0], units="xy", offsets=offsets[:, ::-1], offset_transform=ax.transData
     )
@@ -238,8 +244,9 @@ def _axes_at(figure: Figure, box: tuple[Number, Number, Number, Number]) -> Axes
     return figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
 
 
-def png_bytes(figure: Figure) -> bytes:
-    """The content of a PNG file, the same bytes for the same figure."""
+def png_bytes(figure: Figure, caption: str = "") -> bytes:
+    """The content of a PNG file, the same bytes for the same figure; a caption goes along as its description."""
     content = BytesIO()
-    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})
+    words = {"Description": caption} if caption else {}
+    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None, **words})
     return content.getvalue()

@@ -55,9 +55,9 @@ def map_figure(panels: Sequence[MapPanel], width: Number = PAGE) -> Figure:
     """Maps of one plane for several runs, a column each: the paper's Fig. 3.
 
     a: ε, every column from its own lowest value on, all with the same colour for the same difference. b: logits on
-    each column's own scale, brighter = more like the data; left empty for a run without a discriminator. c: what k,
-    l, m decode to, what changes circled. d: that place magnified, its nodal points circled; below, ε and the number
-    of nodal points of the whole texture.
+    each column's own scale, brighter = more like the data; for a run without a discriminator the colour wheel. c:
+    what k, l, m decode to, what changes circled. d: that place magnified, its nodal points circled; below, ε and the
+    number of nodal points of the whole texture.
     """
     left, right, gap, foot = 0.34, 0.08, 0.32, 0.46
     # few runs are drawn at a column's width each
@@ -82,10 +82,12 @@ def map_figure(panels: Sequence[MapPanel], width: Number = PAGE) -> Figure:
         _bar(figure, image, x, top - side - 0.3, side, "ε (10⁻³ J)")
         ax = _at(figure, x, top - 2 * side - foot, side, side)
         if panel.map_.logits is None:
-            ax.text(0.5, 0.5, "no discriminator", transform=ax.transAxes, ha="center", va="center", fontsize=8)
-            ax.set(xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set(linewidth=0.6, color="0.7")
+            ax.text(0.5, 0.97, "no discriminator", transform=ax.transAxes, ha="center", va="top", fontsize=8)
+            ax.axis("off")
+            if details:
+                wheel = 0.55 * side
+                ax.text(0.5, 0.76, "spin directions", transform=ax.transAxes, ha="center", va="bottom", fontsize=7)
+                colour_wheel(_at(figure, x + (side - wheel) / 2, top - 2 * side - foot + 0.19 * side, wheel, wheel))
         else:
             image = _map(ax, panel.map_, panel.map_.logits, LOGIT_COLOURS, _range(panel.map_.logits))
             _marks(ax, panel)
@@ -100,7 +102,7 @@ def map_figure(panels: Sequence[MapPanel], width: Number = PAGE) -> Figure:
         _letter(figure, "c", start + 0.16, height)
         _letter(figure, "d", start - tall - 0.04, height)
         figure.text(
-            (left - 0.05) / total, (start - tall - 0.08 - small) / height, "ε", fontsize=7, ha="right", va="top"
+            (left - 0.05) / total, (start - tall - 0.08 - small) / height, "ε (J)", fontsize=7, ha="right", va="top"
         )
     return figure
 
@@ -122,7 +124,7 @@ def _triple(figure: Figure, crossing: Crossing, x: Number, top: Number, small: N
         box = Box(row % sites[0], column % sites[1], 2 * half)
         cut = box.cut(spins)
         inside = _inside(centres, box, sites)
-        draw_texture(ax, cut, inside, radius=0.12 * cut.shape[-1])
+        draw_texture(ax, cut, inside, radius=0.12 * cut.shape[-1], periodic=False)
         ax.set_xlabel(f"{fixed(crossing.energy_excess[number], 4)}  {len(centres)} ○", fontsize=7, labelpad=3)
 
 
@@ -181,9 +183,27 @@ def _mark(ax: Axes, u: Number, v: Number, name: str, towards: Sequence[Number] |
     """A dot with its letter beside it, on the side that the unit vector ``towards`` points to."""
     edge = [patheffects.withStroke(linewidth=1.6, foreground="black")]
     ax.plot(u, v, "o", ms=2.6, mfc="white", mec="black", mew=0.6, zorder=5)
-    offset = (7 * float(towards[0]), 7 * float(towards[1]))
-    label = ax.annotate(name, (u, v), offset, textcoords="offset points", ha="center", va="center")
+    right, up = _free(ax, (u, v), towards)
+    label = ax.annotate(name, (u, v), (7 * right, 7 * up), textcoords="offset points", ha="center", va="center")
     label.set(color="white", fontsize=8, style="italic", fontweight="bold", path_effects=edge, zorder=6)
+
+
+def _free(ax: Axes, place: Sequence[Number], towards: Sequence[Number] | np.ndarray) -> tuple[float, float]:
+    """The unit vector next to ``towards`` in which a letter 7 points from ``place`` stands within the frame."""
+    scale = 72 / ax.figure.dpi
+    room = []
+    for (low, high), at, pixels in zip(
+        (ax.get_xlim(), ax.get_ylim()), place, (ax.bbox.width, ax.bbox.height), strict=True
+    ):
+        points = pixels * scale / (high - low)
+        room.append(((at - low) * points, (high - at) * points))
+    start = np.arctan2(float(towards[1]), float(towards[0]))
+    ways = [start + np.radians(sign * turn) for turn in range(0, 181, 15) for sign in (1, -1)]
+    for angle in ways:
+        way = (float(np.cos(angle)), float(np.sin(angle)))
+        if all(-back < 7 * part - 5 and 7 * part + 5 < front for part, (back, front) in zip(way, room, strict=True)):
+            return way
+    return float(towards[0]), float(towards[1])
 
 
 def _range(values: Any) -> tuple[float, float]:
@@ -273,12 +293,13 @@ def path_figure(
             _square(ax, box, sites)
         ax.text(0.5, -0.05, _caption(line), transform=ax.transAxes, ha="center", va="top", fontsize=7, linespacing=1.1)
         ax = _at(figure, x, second - side, side, side)
-        draw_texture(ax, box.cut(spins), _inside(centres[number], box, sites), radius=0.09 * box.side)
+        inside = _inside(centres[number], box, sites)
+        draw_texture(ax, box.cut(spins), inside, radius=0.09 * box.side, periodic=False)
         _frame(ax, RED if number == 0 else "0.6")
     _letter(figure, "a", height - head, height)
     _letter(figure, "b", second, height)
     edge = width - right
-    colour_wheel(_at(figure, edge + 0.04, height - head - tall, right - 0.04, max(tall, right - 0.04)), fontsize=7)
+    colour_wheel(_at(figure, edge + 0.02, height - head - tall, right - 0.08, max(tall, right - 0.08)), fontsize=7)
     top = second - side - between
     for letter, (name, maps) in zip("cdef", attention.items(), strict=False):
         limit = float(np.quantile(maps.numpy(), 0.998)) or 1.0
@@ -297,14 +318,15 @@ def path_figure(
         bar.locator = MaxNLocator(3)
         bar.update_ticks()
         bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+        bar.set_label(f"{name}\n(logit)", fontsize=7, labelpad=1)
         _letter(figure, letter, top, height)
-        figure.text(0.2 / width, (top - tall / 2) / height, name, rotation=90, ha="right", va="center", fontsize=7)
         top -= tall + between
     return figure
 
 
 def _caption(line: Mapping[str, float | int]) -> str:
-    return f"ε {fixed(line['energy_excess'], 4)}\nlogit {fixed(line['logit'], 1)}\n{line['nodal_points']} ○"
+    logit = round(line["logit"], 1) + 0.0  # no minus before a nought
+    return f"ε {fixed(line['energy_excess'], 4)} J\nlogit {fixed(logit, 1)}\n{line['nodal_points']} ○"
 
 
 def _square(ax: Axes, box: Box, sites: Sequence[int]) -> None:

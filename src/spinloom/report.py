@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, UnidentifiedImageError
+
 from spinloom import charts, draw
 from spinloom.dataset import open_dataset
 from spinloom.errors import BadInput
@@ -20,6 +22,9 @@ from spinloom.trials_page import trials_page
 
 PANEL = 5
 """Textures a row of the panel of textures."""
+
+FIGURES = "figures"
+"""Folder beside the page; what lies there as ``fig*.png`` is shown too."""
 
 
 def write_report(out: Path) -> Path:
@@ -35,13 +40,12 @@ def write_report(out: Path) -> Path:
     if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
         raise BadInput(f"{out / 'results.json'}: holds no rows; name the folder of a finished pipeline")
     results = {**results, "rows": _with_data_coverage(results["rows"])}
-    rows = [_row(out, entry) for entry in results["rows"]]
-    spaces = _spaces(results["rows"])
+    rows, spaces = _pipeline_rows(out, results)
     banner, pictures = _banner(out, results), _pictures(out, results, rows, spaces)
     for picture in (*banner, *pictures):
         write_bytes(out / f"{picture.stem}.png", picture.png)
     path = out / "report.html"
-    write_text(path, page(results, rows, spaces, banner, pictures))
+    write_text(path, page(results, rows, spaces, banner, [*pictures, *_drawn(out)]))
     return path
 
 
@@ -55,28 +59,52 @@ def write_trials_report(out: Path) -> Path:
     results = read_json(out / "results.json")
     if not isinstance(results, dict) or "trials" not in results:
         raise BadInput(f"{out / 'results.json'}: is not of trials; name the folder that `spinloom trials` made")
-    rows: list[Row] = []
-    spaces: dict[str, dict[str, Any]] = {}
-    for trial in range(results["trials"]):
-        folder = out / f"trial-{trial}"
-        entries = _with_data_coverage(read_json(folder / "results.json")["rows"])
-        spaces = spaces or _spaces(entries)
-        own = [entry for entry in entries if trial == 0 or entry["source"] != "data"]  # the data are those of all
-        rows += [replace(_row(folder, entry), trial=trial) for entry in own]
+    rows, spaces = _trial_rows(out, results)
     figure = charts.coverage_energy(
         rows,
-        {space: _controls(value) for space, value in spaces.items()},
+        {space: controls(value) for space, value in spaces.items()},
         {space: value["informative"] for space, value in spaces.items()},
     )
     alt = "Scatter chart of coverage against energy, a marker a trial; the numbers are in the table."
     picture = _picture("coverage-energy", figure, alt)
     write_bytes(out / f"{picture.stem}.png", picture.png)
     path = out / "report.html"
-    write_text(path, trials_page(results, picture))
+    write_text(path, trials_page(results, picture, _drawn(out)))
     return path
 
 
 # what the folder holds
+
+
+def read_rows(out: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """The rows of a finished pipeline or of all of a folder's trials, and for each space of the coverage what they
+    agree on: data against data, the controls, the bandwidth, whether it is informative.
+
+    Raises:
+        BadInput: no ``results.json``, or one of neither.
+    """
+    out = Path(out)
+    results = read_json(out / "results.json")
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise BadInput(f"{out / 'results.json'}: holds no rows; name a finished pipeline's folder, or one of trials")
+    return _trial_rows(out, results) if "trials" in results else _pipeline_rows(out, results)
+
+
+def _pipeline_rows(out: Path, results: Mapping[str, Any]) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    entries = _with_data_coverage(results["rows"])
+    return [_row(out, entry) for entry in entries], _spaces(entries)
+
+
+def _trial_rows(out: Path, results: Mapping[str, Any]) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    rows: list[Row] = []
+    spaces: dict[str, dict[str, Any]] = {}
+    for trial in range(results["trials"]):
+        folder = out / f"trial-{trial}"
+        found, own = _pipeline_rows(folder, read_json(folder / "results.json"))
+        spaces = spaces or own
+        # the data are those of all
+        rows += [replace(row, trial=trial) for row in found if trial == 0 or row.source != "data"]
+    return rows, spaces
 
 
 def _with_data_coverage(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -231,7 +259,7 @@ def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row], spaces
     if spaces:
         figure = charts.coverage_energy(
             rows,
-            {space: _controls(value) for space, value in spaces.items()},
+            {space: controls(value) for space, value in spaces.items()},
             {space: value["informative"] for space, value in spaces.items()},
         )
         alt = "Scatter chart of coverage against energy; the numbers are in the table of all rows."
@@ -262,5 +290,22 @@ def _metrics(out: Path) -> dict[str, Any]:
     return {name: lines for name, lines in runs.items() if lines}
 
 
-def _controls(coverage: Mapping[str, Any]) -> dict[str, Number]:
+def controls(coverage: Mapping[str, Any]) -> dict[str, Number]:
+    """The controls of one space, by the names they are shown with."""
     return {control_name(name): value for name, value in (coverage.get("controls") or {}).items()}
+
+
+def _drawn(out: Path) -> list[Picture]:
+    """The figures that were drawn of the folder, ``figures/fig*.png``, each with the caption it carries."""
+    pictures = []
+    for file in sorted((out / FIGURES).glob("fig*.png")):
+        try:
+            with Image.open(file) as image:
+                image.load()
+                size, caption = image.size, str(image.info.get("Description", ""))
+        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            raise BadInput(f"{file}: is no picture that can be read ({error}); draw it again or delete it") from error
+        name = f"Figure {file.stem.removeprefix('fig')}"
+        alt = f"{name} of the paper, drawn from this folder; its caption says what it shows."
+        pictures.append(Picture(f"{FIGURES}/{file.stem}", file.read_bytes(), size, caption or name, alt))
+    return pictures

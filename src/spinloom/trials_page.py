@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -22,7 +22,7 @@ COLUMNS = {
 """A quantity → its heading (HTML), decimals, and the factor it is shown with."""
 
 
-def trials_page(results: Mapping[str, Any], scatter: Picture) -> str:
+def trials_page(results: Mapping[str, Any], scatter: Picture, figures: Sequence[Picture] = ()) -> str:
     """The whole page; it needs no other file. ``results`` is what the trials' ``results.json`` holds."""
     rows, (height, width) = results["rows"], results["size"]
     used = [name for name in COLUMNS if any(name in row["over_trials"] for row in rows)]
@@ -44,6 +44,7 @@ def trials_page(results: Mapping[str, Any], scatter: Picture) -> str:
     sections = [
         ("Means and spreads", "rows", words + table(head, body, "Means and spreads over the trials") + notes),
         ("Coverage against energy", "scatter", figure(scatter)),
+        ("Figures", "figures", "".join(map(figure, figures))),
     ]
     return document(name, f"{height} × {width} sites.", sections)
 

@@ -1,0 +1,169 @@
+"""A finished folder that figures are drawn from: its data, runs and samples, and where the figures go."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spinloom.dataset import Dataset, open_dataset
+from spinloom.draw import Figure, png_bytes
+from spinloom.errors import BadInput
+from spinloom.files import read_json, write_bytes
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.measure import Table
+from spinloom.processor import for_networks
+from spinloom.report import FIGURES
+from spinloom.rows import Row
+from spinloom.run import Run, digest, load
+from spinloom.sample import CHUNK
+from spinloom.trials import trial_folder
+from spinloom.typing import Latents, Spins
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A pipeline's folder, or one of trials, whose first trial then stands for all where one run is looked at.
+
+    Attributes:
+        path: as it was named.
+        pipeline: the pipeline itself.
+        results: what the pipeline's ``results.json`` holds.
+        out: where figures go.
+        trials: how many there are; None in a pipeline's own folder.
+    """
+
+    path: Path
+    pipeline: Path
+    results: Mapping[str, Any]
+    out: Path
+    trials: int | None = None
+
+    @classmethod
+    def open(cls, path: Path, out: Path | None = None) -> Folder:
+        """A folder that ``spinloom run``, ``trials`` or ``reproduce`` made and finished.
+
+        Raises:
+            BadInput: it is none, or not finished.
+        """
+        advice = "name a folder that `spinloom run`, `trials` or `reproduce` has finished"
+        if not (path / RESULTS).is_file():
+            raise BadInput(f"{path}: has no {RESULTS}; {advice}")
+        results = read_json(path / RESULTS)
+        trials = results.get("trials") if isinstance(results, dict) else None
+        pipeline = path if trials is None else trial_folder(path, 0)
+        results = results if trials is None else read_json(pipeline / RESULTS)
+        if not isinstance(results, dict) or not {"rows", "config", "hamiltonian"} <= results.keys():
+            raise BadInput(f"{pipeline / RESULTS}: is not a pipeline's; {advice}")
+        return cls(path, pipeline, results, out or path / FIGURES, trials)
+
+    @cached_property
+    def hamiltonian(self) -> Hamiltonian:
+        return Hamiltonian(**self.results["hamiltonian"])
+
+    @property
+    def sides(self) -> str:
+        """The lattice in words."""
+        height, width = self.results["size"]
+        return f"{height} × {width}"
+
+    @cached_property
+    def data(self) -> Dataset:
+        return open_dataset((self.pipeline if self.trials is None else self.path) / "data")
+
+    @property
+    def training_data(self) -> Dataset:
+        return self.data.split(self.results["config"]["training"]["fraction"])[0]
+
+    @property
+    def test_data(self) -> Dataset:
+        return self.data.split(self.results["config"]["training"]["fraction"])[1]
+
+    def run(self, objective: str) -> Run:
+        return load(self.pipeline / objective)
+
+    def samples(self, row: str) -> Dataset | None:
+        """The textures of a row of the results by its folder's name, None if it was not made."""
+        place = self.pipeline / "samples" / row
+        return open_dataset(place) if place.is_dir() else None
+
+    def measured(self, row: str) -> Table:
+        """What was measured on the textures of a row."""
+        return Table.load(self.pipeline / "measures" / f"{row}.safetensors")
+
+    def kept(self, name: str) -> Path:
+        """Where something that takes long is kept, so that the same figure is drawn again in no time."""
+        (self.out / "kept").mkdir(parents=True, exist_ok=True)
+        return self.out / "kept" / name
+
+
+def decoder(run: Run) -> Callable[[Tensor], Tensor]:
+    generator = run.generator
+    device = next(generator.parameters()).device
+    return lambda z: generator(z.to(device))
+
+
+def decoded(run: Run, z: Latents) -> Spins:
+    """G(z) on the CPU, chunk by chunk."""
+    decode = decoder(run)
+    with torch.no_grad():
+        return torch.cat([decode(part).float().cpu() for part in z.split(CHUNK)])
+
+
+def label(run: Run) -> str:
+    """What tells a run's networks from others', for what is kept of them."""
+    return digest(run)[:16]
+
+
+def ink(source: str) -> str:
+    """The colour of an objective, dark enough for letters."""
+    return Row("", source, "").ink
+
+
+Draw = Callable[[Folder, argparse.Namespace], tuple[Figure, str]]
+"""From a folder and the options to a figure and its caption."""
+
+
+def parser(about: str) -> argparse.ArgumentParser:
+    """The options all figures share: the folder, and ``--out``."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("folder", type=Path, help="finished folder of `spinloom run`, `trials` or `reproduce`")
+    made.add_argument("--out", type=Path, help="where the figure goes; default: FOLDER/figures")
+    return made
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 on, as an option's value."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from 0 on")
+    return int(text)
+
+
+def save(name: str, draw: Draw, given: argparse.Namespace) -> Path:
+    """Draw a figure and write it as a PNG that carries its caption."""
+    folder = Folder.open(given.folder, given.out)
+    with for_networks():
+        figure, caption = draw(folder, given)
+    folder.out.mkdir(parents=True, exist_ok=True)
+    path = folder.out / f"{name}.png"
+    write_bytes(path, png_bytes(figure, " ".join(caption.split())))
+    return path
+
+
+def show(name: str, draw: Draw, options: argparse.ArgumentParser, arguments: Sequence[str] | None) -> None:
+    """A figure's whole program: it prints where the figure is, or one line that says what is wrong (exit code 2)."""
+    given = options.parse_args(arguments)
+    try:
+        print(save(name, draw, given))
+    except (BadInput, OSError) as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, BadInput) else 1)

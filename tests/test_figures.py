@@ -1,0 +1,231 @@
+"""The scripts that redraw the paper's figures: every one from a tiny pipeline, and what they say checked."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import os
+import re
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spinloom.draw import new_figure, png_bytes
+from spinloom.errors import BadInput
+from spinloom.files import write_json
+from spinloom.networks import NetworkConfig
+from spinloom.pipeline import PipelineConfig
+from spinloom.report import read_rows, write_report, write_trials_report
+from spinloom.run import build_networks
+from spinloom.sample import DDLS
+from spinloom.training_config import TrainingConfig
+from spinloom.trials import run_trials
+
+SCRIPTS = Path(__file__).parent.parent / "figures"
+QUICK = {
+    "fig1": [],
+    "fig2": [],
+    "fig3": ["--resolution", "8"],
+    "fig4": [],
+    "fig5": ["--resolution", "8", "--images", "3", "--population", "4", "--generations", "1", "--inner-relax", "0"],
+    "fig6": [],
+}
+TINY = PipelineConfig(
+    D=0.6,
+    size=(32, 32),
+    samples=200,
+    prior_samples=50,
+    ddls_samples=40,
+    networks=NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=4, patch=4),
+    training=TrainingConfig(steps=2, batch=8),
+    ddls=DDLS(steps=2),
+)
+
+
+def script(name):
+    """A script as a module, found as Python finds it when it runs one."""
+    if str(SCRIPTS) not in sys.path:
+        sys.path.insert(0, str(SCRIPTS))
+    return importlib.import_module(name)
+
+
+def process(name, *arguments):
+    threads = {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | threads)
+
+
+def png_size(content):
+    assert content.startswith(b"\x89PNG\r\n")
+    return struct.unpack(">II", content[16:24])
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    """A folder of one trial, its data beside it, and so a pipeline's folder within."""
+    out = tmp_path_factory.mktemp("trials") / "out"
+    run_trials(out, TINY, 1, show=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def drawn(trials):
+    """All six figures of it."""
+    for name, options in QUICK.items():
+        script(name).main([str(trials), *options])
+    return trials / "figures"
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_figure_is_a_page_wide_and_carries_its_caption(drawn, name):
+    from PIL import Image
+
+    path = drawn / f"{name}.png"
+    width, height = png_size(path.read_bytes())
+    assert width == 1540 and 700 < height < 2100  # 7 inches at 220 dots, no taller than a page
+    with Image.open(path) as image:
+        caption = image.info["Description"]
+        colours = image.convert("RGB").getcolors(width * height)
+    assert caption.startswith(f"The paper’s Fig. {name[3]}") and "  " not in caption
+    assert colours is not None and len(colours) > 200  # not an empty sheet
+
+
+def test_a_script_runs_by_itself_and_draws_the_same_bytes(drawn, trials, tmp_path):
+    done = process("fig6", trials, "--out", tmp_path / "there")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(tmp_path / "there" / "fig6.png")
+    assert (tmp_path / "there" / "fig6.png").read_bytes() == (drawn / "fig6.png").read_bytes()
+
+
+def test_what_took_long_is_kept(drawn, trials):
+    kept = {path.name for path in (drawn / "kept").iterdir()}
+    assert {f"map-{objective}-0-1-0-8.safetensors" for objective in ("vae", "gan", "hybrid")} <= kept
+    times = {path: path.stat().st_mtime_ns for path in (drawn / "kept").glob("map-*")}
+    before = (drawn / "fig3.png").read_bytes()
+    script("fig3").main([str(trials), *QUICK["fig3"]])
+    assert (drawn / "fig3.png").read_bytes() == before
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
+    done = process("fig2", tmp_path / "nowhere")
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "nowhere" in done.stderr and "spinloom run" in done.stderr
+    write_json(tmp_path / "results.json", {"rows": []})
+    for name in QUICK:
+        with pytest.raises(SystemExit) as stop:
+            script(name).main([str(tmp_path)])
+        assert stop.value.code == 2
+        line = capsys.readouterr().err
+        assert len(line.splitlines()) == 1 and line.startswith(f"{name}: ") and "is not a pipeline" in line
+    assert not (tmp_path / "figures").exists()
+
+
+def test_bad_options_are_refused(trials, capsys):
+    for name, options, words in (
+        ("fig1", ["--texture", "50"], "texture=50"),
+        ("fig3", ["--resolution", "4"], "resolution=4"),
+        ("fig3", ["--axes", "0", "8", "--resolution", "8"], "axes=0 8"),
+        ("fig4", ["--seed", "-1"], "whole number"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            script(name).main([str(trials), *options])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_reports_show_the_figures_that_are_there(drawn, trials):
+    def inside(text):
+        return {base64.b64decode(found) for found in re.findall(r"base64,([A-Za-z0-9+/=]+)", text)}
+
+    figures = {path.read_bytes() for path in drawn.glob("fig*.png")}
+    assert len(figures) == 6
+    text = write_trials_report(trials).read_text()
+    assert figures <= inside(text) and "The paper’s Fig. 4" in text
+    own = trials / "trial-0" / "figures" / "fig3.png"
+    own.parent.mkdir()
+    own.write_bytes(png_bytes(new_figure(2, 1), "A <caption>."))
+    page = write_report(trials / "trial-0").read_text()
+    assert "A &lt;caption&gt;." in page and own.read_bytes() in inside(page) and not figures & inside(page)
+    (drawn / "fig9.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(BadInput, match=r"fig9\.png: is no picture"):
+        write_trials_report(trials)
+    (drawn / "fig9.png").unlink()
+
+
+def test_rows_are_read_of_pipelines_and_of_trials(trials):
+    rows, spaces = read_rows(trials)
+    single, same = read_rows(trials / "trial-0")
+    assert [(row.name, row.coverage) for row in rows] == [(row.name, row.coverage) for row in single]
+    assert spaces == same and set(spaces) == {"features", "spins"}
+
+
+def test_the_texture_shown_is_the_first_with_the_median_of_nodal_points(trials):
+    fig2, folder = script("fig2"), script("folder").Folder.open(trials)
+    shown = fig2.typical(folder, "vae-prior")
+    counts = folder.measured("vae-prior")["nodal_points"]
+    first = int((counts == counts.double().median().floor()).nonzero()[0, 0])
+    half = sorted(counts.tolist())[len(counts) // 2 - 1 : len(counts) // 2 + 1]
+    if half[0] == half[1]:  # torch's median is the lower of two
+        assert torch.equal(shown, folder.samples("vae-prior")[first])
+    assert fig2.typical(folder, "nobody") is None
+
+
+CONFIGS = {
+    "paper": NetworkConfig(),
+    "quick": NetworkConfig(size=(32, 32), latent=64, generator=16, discriminator=8, encoder=8, widest=128, head=2),
+    "oblong": NetworkConfig(size=(40, 48), latent=16, generator=4, discriminator=4, encoder=8, widest=16),
+    "lean": NetworkConfig(
+        size=(64, 64), latent=64, generator=4, discriminator=4, encoder=4, widest=16, head=4, patch=4, coarsest=8,
+        grid=True,
+    ),
+}  # fmt: skip
+CONFIGS["white"] = replace(CONFIGS["lean"], latent=128, whiten=True)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_are_those_of_the_modules(name):
+    config = CONFIGS[name]
+    found = script("fig6").network_layers(config)
+    nets: dict[str, Any] = dict(build_networks(config, ("generator", "discriminator", "encoder"), seed=1))
+    for player, net in nets.items():
+        assert sum(layer.parameters for layer in found[player]) == sum(p.numel() for p in net.parameters())
+    shapes = {player: [layer.shape for layer in layers] for player, layers in found.items()}
+    kinds = {player: [layer.kind for layer in layers] for player, layers in found.items()}
+    spins = torch.randn(2, 3, *config.size)
+    with torch.no_grad():
+        generator = nets["generator"].eval()
+        z = torch.randn(2, config.latent)
+        x = generator.first(z.unflatten(1, (-1, *config.bottom)) if config.grid else z).unflatten(-1, (-1,))
+        x = x if config.grid else x.flatten(1).unflatten(1, (-1, *config.bottom))
+        expected = []
+        for block in generator.blocks:
+            x = block(x)
+            expected.append(tuple(x.shape[1:]))
+        blocks = [shape for shape, kind in zip(shapes["generator"], kinds["generator"], strict=True) if kind == "block"]
+        assert blocks == expected
+        assert shapes["generator"][0] == (config.latent,)
+        assert shapes["generator"][-1] == tuple(generator(z).shape[1:]) == (3, *config.size)
+        for player in ("discriminator", "encoder"):
+            net, x, expected = nets[player].eval(), spins, []
+            for layer in net.blocks:
+                x = layer(x)
+                expected.append(tuple(x.shape[1:]))
+            assert shapes[player][: len(expected) + 1] == [(3, *config.size), *expected]
+        assert shapes["discriminator"][-1] == tuple(nets["discriminator"](spins).shape[1:]) == ()
+        assert shapes["encoder"][-1] == tuple(nets["encoder"](spins)[0].shape[1:]) == (config.latent,)
+    words = [layer.words for layers in found.values() for layer in layers]
+    assert ("whiten the means" in words) == config.whiten
+    assert any("stride 4" in text for text in words) == (config.patch == 4)
+    assert any("B-spline" in text for text in words) == (config.head > 1)
+    assert ("dense" in words) != config.grid
+
+
+def test_shapes_in_words():
+    words = script("fig6").shape_words
+    assert [words(shape) for shape in ((128, 4, 4), (16, 4, 5), (64,), ())] == ["128 × 4²", "16×4×5", "64", "1"]
