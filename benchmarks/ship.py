@@ -1,11 +1,12 @@
 """A trained run made ready to come with the package: weights in half precision, and what they were measured to do.
 
-    python benchmarks/ship.py RUN NAME --reference DATA [--samples 1000]
+    python benchmarks/ship.py RUN NAME --reference DATA [--samples 1000] [--stages RUN …]
 
 Writes ``src/spinloom/models/NAME``: ``config.json``, ``weights.safetensors`` (float16; of a generator and its average
 the average alone) and ``card.md`` with data, steps and measurements. The floors for shipping are checked, and a model
 that misses one is not written: at 128², D = 0.3 J mean ε ≤ −0.039 and at most one nodal point a texture from the prior;
-after 20 sweeps ε ≤ −0.0418 and none.
+after 20 sweeps ε ≤ −0.0418 and none. ``--stages`` are the runs that this one began with (``train --start``), the first
+one first: the card lists how each was trained.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def packed(source: Path) -> tuple[dict[str, Any], bytes]:
     }
     tensors = {name: t for name, t in tensors.items() if not name.startswith("averaged/")} | averaged
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-    config = {key: value for key, value in config.items() if key != "data"} | {
+    config = {key: value for key, value in config.items() if key not in ("data", "start")} | {
         "packed": True,
         "data": {key: value for key, value in config["data"].items() if key != "path"},
     }
@@ -73,11 +74,19 @@ def _figures(spins: torch.Tensor, run: runs.Run, judge: CoverageReference | None
         "energy_std": table["energy_excess"]["std"],
         "nodal_points": table["nodal_points"]["mean"],
         "mz_std": table["mz"]["std"],
+        "strongest_q": strongest_share(spins),
     }
     if judge is not None:
         coverage = judge(spins)
         figures |= {"coverage": coverage.coverage, "broad": coverage.broad, "knn_coverage": coverage.knn["coverage"]}
     return figures
+
+
+def strongest_share(spins: torch.Tensor) -> float:
+    """The mean share of the strongest pair ±q in S_z's structure factor: 1 for straight stripes."""
+    power = torch.fft.fft2(spins[:, 2].double()).abs().square().flatten(1)
+    power[:, 0] = 0
+    return float((2 * power.amax(1) / power.sum(1)).mean())
 
 
 def missed(found: dict[str, dict[str, float]]) -> list[str]:
@@ -92,29 +101,43 @@ def missed(found: dict[str, dict[str, float]]) -> list[str]:
     return [name for name, holds in floors.items() if not holds]
 
 
-def card(name: str, run: runs.Run, found: dict[str, dict[str, float]]) -> str:
-    training, H = run.config["training"], run.hamiltonian
+def card(name: str, stages: list[dict[str, Any]], run: runs.Run, found: dict[str, dict[str, float]]) -> str:
+    """What it is, how it was made, what it was measured to do, where it ends."""
+    H, steps = run.hamiltonian, sum(stage["step"] for stage in stages)
     assert H is not None
     lines = [
         f"# {name}",
         "",
-        f"A VAE–GAN hybrid of {run.step:,} steps (batch {training['batch']}, rate {training['rate']}, "
-        f"γ = {training['gamma']}, β = {training['beta']}, "
-        f"symmetries {'on' if training['augment'] else 'off'}, generator averaged with {training['average']}) on "
-        f"{round(training['fraction'] * run.config['data']['samples']):,} annealed textures of "
-        f"{run.size[0]} × {run.size[1]}, J = {H.J:g}, D = {H.D:g} ({H.dmi}).",
+        f"A VAE–GAN hybrid of {steps:,} steps of batch {run.config['training']['batch']} on "
+        f"{round(run.config['training']['fraction'] * run.config['data']['samples']):,} annealed textures of "
+        f"{run.size[0]} × {run.size[1]}, J = {H.J:g}, D = {H.D:g} ({H.dmi}), turned by exact symmetries.",
         "",
-        "| | n | ε | nodal points | M_z std | coverage |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| steps | rate | halving | D's | γ | β | energy | rest | average |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for stage in stages:
+        t = stage["training"]
+        cells = [stage["step"], t["rate"], t["halving"], t["discriminator_rate"], t["gamma"], t["beta"], t["energy"]]
+        lines.append(f"| {' | '.join(f'{cell:g}' for cell in [*cells, t['rest'], t['average']])} |")
+    lines += [
+        "",
+        "Every row went on with the networks of the one before. Measured against held-out textures; strongest q is the "
+        "share of the strongest pair of wave vectors in M_z's structure factor (1: straight stripes).",
+        "",
+        "| | n | ε | nodal points | M_z std | strongest q | coverage | k-NN coverage |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row, f in found.items():
         mark = "†" if f.get("broad") else ""
-        cells = f"{f['energy_excess']:.5f} ± {f['energy_std']:.5f} | {f['nodal_points']:.3f} | {f['mz_std']:.4f}"
-        lines.append(f"| {row} | {f['samples']} | {cells} | {f['coverage']:.3f}{mark} |".replace("-", "−"))
+        cells = [f"{f['energy_excess']:.5f} ± {f['energy_std']:.5f}", f"{f['nodal_points']:.3f}", f"{f['mz_std']:.4f}"]
+        cells += [f"{f['strongest_q']:.3f}", f"{f['coverage']:.3f}{mark}"]
+        near = f"{f['knn_coverage']:.3f}" if "knn_coverage" in f else ""
+        lines.append(f"| {row} | {f['samples']} | {' | '.join(cells)} | {near} |".replace("-", "−"))
     lines += [
         "",
         "† samples off the data inflate it. Limits: one lattice, one Hamiltonian; textures of the paper's labyrinths "
-        "and nothing else; raw samples are not stationary states, relax them (`relax=20`) before using them as such.",
+        "and nothing else, straighter than the data's where strongest q says so; raw samples are not at rest, "
+        "relax them (`relax=20`) before using them as such.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -125,11 +148,17 @@ if __name__ == "__main__":
     parser.add_argument("name")
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--stages", type=Path, nargs="*", default=[])
     asked = parser.parse_args()
     config, weights = packed(asked.run)
     if len(weights) > LARGEST:
         raise SystemExit(f"the weights are {len(weights)} bytes; {LARGEST} is the most")
     trained = runs.load(asked.run)
+    stages = [
+        {"step": runs.read_tensors(path / runs.WEIGHTS)[1], "training": runs.read_config(path)["training"]}
+        for path in [*asked.stages, asked.run]
+    ]
+    config["stages"] = stages
     found = measured(trained, asked.reference, asked.samples)
     print(json.dumps(found, indent=1, ensure_ascii=False))
     short = missed(found)
@@ -139,4 +168,4 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / runs.CONFIG, config)
     write_bytes(folder / runs.WEIGHTS, weights)
-    write_text(folder / "card.md", card(asked.name, trained, found))
+    write_text(folder / "card.md", card(asked.name, stages, trained, found))
