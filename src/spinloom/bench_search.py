@@ -15,7 +15,7 @@ from spinloom.errors import BadInput
 from spinloom.findings import Found, settle
 from spinloom.goals import Goal, goals
 from spinloom.hamiltonian import Hamiltonian
-from spinloom.optimise import MORE_SWEEPS, SWEEPS
+from spinloom.optimise import SWEEPS
 from spinloom.run import Run
 from spinloom.schedule import Schedule
 from spinloom.search import search
@@ -25,6 +25,9 @@ from spinloom.topology import nodal_points
 
 CLOSE = 1e-5
 """Distance from the exact ground state, in units of J, that counts as having found it."""
+
+MOST_TRIED = 1 << 12
+"""Rounds of a try of :func:`fitting` at most."""
 
 FIELD = 0.5
 """Of the field-cooled annealing, in units of D²/J: there skyrmion lattices are the ground state."""
@@ -57,7 +60,6 @@ def bench_search(
     (goal,) = goals(objective, run, model)
     if goal.defects:
         raise BadInput(f"objective={objective!r}: every annealed texture is without nodal points; nothing to race")
-    sweeps = MORE_SWEEPS if objective.endswith("-energy") else SWEEPS
     rows: dict[str, dict[str, list[Any]]] = {}
 
     def note(name: str, seconds: float, relaxed: Tensor, z: Tensor | None = None) -> None:
@@ -95,7 +97,7 @@ def bench_search(
             generations = fitting(lambda count, s=settings: look(generations=count, **s), limit)
             note(name, look(generations=generations, **settings), found[-1].spins[None], found[-1].z)
         for name, seconds, spins in _annealings(model, run.size, goal, seed, limit):
-            note(name, seconds, align(spins, model, sweeps))
+            note(name, seconds, align(spins, model, SWEEPS))
 
     exact = None
     if objective == "min-energy" and model.B == 0 and model.K == 0:
@@ -105,7 +107,7 @@ def bench_search(
         "size": list(run.size),
         "objective": objective,
         "seeds": seeds,
-        "relax": sweeps,
+        "relax": SWEEPS,
         "threads": available_threads(),
         "torch": torch.__version__,
         "ground_state": None if exact is None else exact.energy_excess,
@@ -115,8 +117,15 @@ def bench_search(
 
 
 def fitting(work: Callable[[int], float], limit: float, few: int = 2, more: int = 6) -> int:
-    """How many rounds of ``work`` (rounds → seconds) fit into ``limit`` seconds, by two short tries."""
+    """How many rounds of ``work`` (rounds → seconds) fit into ``limit`` seconds, by short tries.
+
+    The second try is made longer until it takes an eighth of the limit more than the first: a smaller difference may
+    be the machine's mood, and a rate that is far too high would keep the race running for hours.
+    """
     short, longer = work(few), work(more)
+    while longer - short < limit / 8 and more < MOST_TRIED:
+        more *= 2
+        longer = work(more)
     each = max((longer - short) / (more - few), 1e-4)
     return max(1, int((limit - short) / each) + few)
 
@@ -158,17 +167,18 @@ def _summary(row: dict[str, list[Any]], goal: Goal, exact: float | None) -> dict
 
 def print_search(result: dict[str, Any]) -> None:
     """The numbers of :func:`bench_search` as a table."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     height, width = result["size"]
     exact = result["ground_state"]
     title = f"{result['objective']}, {height} × {width}, {result['seeds']} seeds, {result['threads']} threads"
-    table = Table(title=title)
-    heads = ["best", "median", "best settled", "nodal", "s"] + (["exact"] if exact is not None else [])
+    table = Table(title=title, box=SIMPLE)
+    heads = ["best", "median", "settled", "nodal", "s"] + (["exact"] if exact is not None else [])
     table.add_column("", no_wrap=True)
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for name, said in result["summary"].items():
         cells = [f"{said[key]:.6f}" for key in ("best", "median", "settled_best")]
         cells += [f"{said['with_nodal_points']}", f"{said['seconds']:.1f}"]
@@ -177,7 +187,7 @@ def print_search(result: dict[str, Any]) -> None:
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
-    words = f"values after {result['relax']} sweeps of alignment; settled: at rest; nodal: answers with nodal points"
+    words = f"values after {result['relax']} sweeps; settled: the best at rest; nodal: answers with nodal points"
     if exact is not None:
         words += f"; exact: answers that settle within {CLOSE:g} of the ground state, ε = {exact:.6f}"
     console.print(words, highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -29,9 +29,6 @@ from spinloom.options import (
 )
 from spinloom.run import Run, load
 
-SHOWN = 6
-"""Textures of a Pareto front in the picture."""
-
 
 def search(
     run: Path,
@@ -54,10 +51,11 @@ def search(
     head_start: Annotated[
         Whole | None, Parameter(help="Gradient steps of an eighth of the first population; 0: the paper's way.")
     ] = None,
-    inner_relax: Annotated[Whole | None, Parameter(help="Zero-temperature sweeps before a texture is judged.")] = None,
-    relax: Annotated[
-        Whole | None, Parameter(help="Zero-temperature sweeps of the answer. Default: 50, for an energy 500.")
+    inner_relax: Annotated[
+        Whole | None,
+        Parameter(help="Zero-temperature sweeps before a texture is judged, with over-relaxation. Default: 20."),
     ] = None,
+    relax: Annotated[Whole | None, Parameter(help="Zero-temperature sweeps of the answer. Default: 2000.")] = None,
     nodal_weight: Annotated[float, Parameter(help="Cost of a nodal point, in spreads of the objective.")] = 1.0,
     norm_weight: Annotated[float, Parameter(help="Cost of ‖z‖ away from √n; 0: none.")] = 1.0,
     bound: Annotated[float, Parameter(help="Components of z stay in ± this.")] = 4.0,
@@ -136,7 +134,8 @@ def _reference(run: Run, given: Path | None) -> Dataset | None:
 
 def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
     """The textures as data sets, and a picture; those that are there already are left."""
-    from spinloom.draw import hero, png_bytes, texture_panel
+    from spinloom.draw import png_bytes
+    from spinloom.search_charts import found_figure, front_figure
 
     stages = {"decoded": found.decoded, "relaxed": found.spins, "settled": found.settled}
     stages = {name: spins if spins.ndim == 4 else spins[None] for name, spins in stages.items()}
@@ -145,42 +144,28 @@ def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
         if not (out / "textures" / name).exists():
             write_dataset(out / "textures" / name, spins, H, {"source": "search", "stage": name})
     picture = out / "found.png"
-    if picture.exists():
-        return
-    if isinstance(found, Front):
-        members = found.spins
-        some = [
-            round(k * (len(members) - 1) / max(1, min(SHOWN, len(members)) - 1))
-            for k in range(min(SHOWN, len(members)))
-        ]
-        figure = hero(members[some]) if H is None else texture_panel({"front": members[some]}, H)
-    elif H is None:
-        figure = hero(found.spins[None])
-    else:
-        figure = texture_panel({"found": _side_by_side(stages)}, H, width=5.0)
-    write_bytes(picture, png_bytes(figure))
-
-
-def _side_by_side(stages: dict[str, Any]) -> Any:
-    import torch
-
-    return torch.cat(list(stages.values()))
+    if not picture.exists():
+        write_bytes(picture, png_bytes(front_figure(found) if isinstance(found, Front) else found_figure(found)))
 
 
 def _print(out: Path, found: Found | Front, objective: tuple[str, ...]) -> None:
-    console = Console()
     if isinstance(found, Found):
-        console.print(f"{out}: {objective[0]} = {found.value:.6g}", highlight=False)
+        print(f"{out}: {objective[0]} = {found.value:.6g}")
         for line in found.report["words"]:
-            console.print(f"  {line}", highlight=False)
+            print(f"  {line}")
         return
-    table = Grid(title=f"{out}: Pareto front, {len(found.z)} textures")
-    for name in (*found.goals, "nodal points", "Q", "what it is"):
+    print(f"{out}: Pareto front, {len(found.z)} textures")
+    table = Grid()
+    for name in (*found.goals, "nodal", "Q", "‖z‖/√n", "new", "what it is"):
         table.add_column(name, justify="left" if name == "what it is" else "right")
     for values, report in zip(found.values.tolist(), found.reports, strict=True):
-        relaxed = report["stages"]["relaxed"]
-        numbers = [f"{value:.5g}" for value in values]
+        relaxed, novelty = report["stages"]["relaxed"], report["novelty"]
         table.add_row(
-            *numbers, str(int(relaxed["nodal_points"])), f"{round(relaxed['charge'])}", report["pattern"]["kind"]
+            *(f"{value:.5g}" for value in values),
+            str(int(relaxed["nodal_points"])),
+            str(round(relaxed["charge"])),
+            f"{report['norm']['ratio']:.2f}",
+            "?" if novelty is None else "yes" if novelty["new"] else "no",
+            report["pattern"]["kind"],
         )
-    console.print(table)
+    Console().print(table)

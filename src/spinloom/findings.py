@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spinloom.anneal import anneal
+from spinloom.anneal import relax
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import measure
 from spinloom.novelty import Novelty, novelty
 from spinloom.pattern import Pattern, pattern
-from spinloom.schedule import Schedule, Step
 from spinloom.spiral import GroundState, ground_state
 from spinloom.typing import Latents, Spins
-
-COLD = 1e-6
-"""Temperature, in units of J, that over-relaxation is given: it keeps the energy, and asks for one."""
 
 BLOCK, MOST_BLOCKS = 100, 20
 """Steps of :func:`settle` between two looks at the energy, and how many such blocks there are at most."""
@@ -41,7 +37,9 @@ class Found:
             the objective as judged (after ``inner_relax`` sweeps, penalties included, its sign as in the objective).
         decoded: G(z) itself.
         settled: where zero temperature leads from ``spins`` (:func:`settle`); ``spins`` without a Hamiltonian.
-        report: plain JSON values, see :func:`report`.
+        report: plain JSON values, see :func:`reports`.
+        goal: the objective's name.
+        data: the objective of the reference's first textures (m,), None without a reference.
     """
 
     z: Tensor
@@ -51,6 +49,8 @@ class Found:
     decoded: Spins
     settled: Spins
     report: dict[str, Any]
+    goal: str
+    data: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Front:
 
     As :class:`Found`, with m members along the first axis, in ascending order of the first goal: ``z`` (m, n),
     ``spins``, ``decoded`` and ``settled`` (m, 3, H, W), ``values`` (m, k), a column for each of ``goals``, a report
-    each, and ``history`` with arrays (generations, k).
+    each, ``history`` with arrays (generations, k), and ``data`` (references, k).
     """
 
     goals: tuple[str, ...]
@@ -70,6 +70,7 @@ class Front:
     decoded: Spins
     settled: Spins
     reports: tuple[dict[str, Any], ...]
+    data: Tensor | None = None
 
 
 def settle(spins: Spins, H: Hamiltonian) -> Spins:
@@ -80,11 +81,10 @@ def settle(spins: Spins, H: Hamiltonian) -> Spins:
     alignment sweep carry them several times as far; no sweep raises the energy. Done when ε falls by less than
     :data:`STILL` in a block of 900 sweeps, after 18,000 at the latest.
     """
-    steps = Schedule((Step(COLD * H.J, over_relax=8, relax=1),) * BLOCK)
     spins = spins.float().cpu()
     energy = H.energy(spins.double())
     for _ in range(MOST_BLOCKS):
-        spins = anneal(H, start=spins, schedule=steps)
+        spins = relax(spins, H, BLOCK, over_relax=8)
         before, energy = energy, H.energy(spins.double())
         if (before - energy).max() < STILL * H.J:
             break
@@ -156,9 +156,10 @@ def _report(
     if exact is not None:
         above = {stage: values["energy_excess"] - exact.energy_excess for stage, values in measured.items()}
         state = {"energy_excess": exact.energy_excess, "wave_vector": list(exact.q), "above": above}
+        relaxed_by, settled_by = (f"{max(above[stage], 0.0):.6f}" for stage in ("relaxed", "settled"))
         words.append(
-            f"the exact ground state has ε = {exact.energy_excess:.6f} and the wave vector {exact.q}: "
-            f"it lies {above['relaxed']:.6f} below, {max(above['settled'], 0.0):.6f} below the settled texture"
+            f"above the exact ground state, ε = {exact.energy_excess:.6f} with the wave vector {exact.q}: "
+            f"{relaxed_by} relaxed, {settled_by} settled"
         )
         n, m = settled.wave_vector
         if settled.kind == "stripes":

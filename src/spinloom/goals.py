@@ -12,6 +12,7 @@ from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import wavelength
 from spinloom.run import Run
+from spinloom.sample import CHUNK
 from spinloom.topology import charge, nodal_points
 
 Measure = Callable[[Tensor], Tensor]
@@ -61,7 +62,7 @@ class Goal:
         """The measure itself (n,), in float64: of energies to more digits than a search needs."""
         spins = spins.double() if self.name in ("min-energy", "max-energy") else spins
         with torch.no_grad():
-            return (self.sign * self(spins)).double().cpu()
+            return torch.cat([(self.sign * self(part)).double().cpu() for part in spins.split(CHUNK)])
 
 
 def goals(objective: str | Measure | Sequence[str | Measure], run: Run, H: Hamiltonian | None) -> tuple[Goal, ...]:
@@ -99,7 +100,9 @@ def _goal(objective: str | Measure, run: Run, H: Hamiltonian | None) -> Goal:
             raise BadInput(f"objective={objective!r}: {run.path} has no Hamiltonian to take energies from; give H")
         return Goal(objective, H.energy_excess, sign, smooth=True)
     if quantity == "logit":
-        return Goal(objective, run.discriminator, sign, smooth=True)
+        discriminator = run.discriminator
+        device = next(discriminator.parameters()).device
+        return Goal(objective, lambda spins: discriminator(spins.to(device)), sign, smooth=True)
     if quantity == "mz":
         return Goal(objective, lambda spins: spins[:, 2].mean((-2, -1)), sign, smooth=True)
     if quantity == "wavelength":

@@ -17,6 +17,10 @@ SITES_AT_ONCE = 1 << 18
 """Of reference textures in one chunk."""
 
 
+SAME = 0.25
+"""RMS distance under which two textures count as one that is a little deformed: spins 14° apart on average."""
+
+
 @dataclass(frozen=True)
 class Novelty:
     """The distance to the nearest reference texture beside the references' own.
@@ -40,8 +44,11 @@ class Novelty:
 
     @property
     def new(self) -> bool:
-        """Whether it is no nearer to the references than these are to each other."""
-        return self.distance >= self.own_least
+        """Whether it is no nearer to the references than these are to each other, and no deformed one of them.
+
+        The second because a data set may hold near twins, as on small boxes, where few states are metastable.
+        """
+        return self.distance >= max(self.own_least, SAME)
 
     @property
     def words(self) -> str:

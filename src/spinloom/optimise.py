@@ -19,7 +19,7 @@ from spinloom.goals import Goal
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.progress import progress
 from spinloom.sample import CHUNK, Decode, prior_latents
-from spinloom.search_methods import Method, covariance, genetic, genetic_with_head_start, gradient
+from spinloom.search_methods import Cells, Method, covariance, genetic, genetic_with_head_start, gradient
 from spinloom.topology import nodal_points
 from spinloom.typing import Latents, Spins
 
@@ -38,10 +38,12 @@ class SearchConfig:
         method: ``ga``, a genetic algorithm (the paper's way); ``cma``, CMA-ES; ``gradient``, Adam through the decoder
             from many starts; ``nsga2``, for several goals.
         population: codes a generation: 64, for ``cma`` 12, for ``gradient`` 16.
-        generations: 60; for ``cma`` and ``gradient`` as many as give as many decoder calls.
+        generations: 60; for ``cma`` and ``gradient`` as many as give as many decoder calls; twice as many for codes of
+            more than :data:`SHORT` numbers.
         head_start: steps of Adam that an eighth of the genetic algorithm's first population takes before, where
             the goal has a gradient; 0 is the paper's way.
-        inner_relax: alignment sweeps before a decoded texture is judged.
+        inner_relax: alignment sweeps before a decoded texture is judged, four of over-relaxation before each, from a
+            small kick: what is extreme only on its way down, or where nothing pushes it, must not win.
         relax: alignment sweeps of the answer.
         nodal_weight: what a nodal point costs, in standard deviations of the objective over the prior.
         norm_weight: what it costs to be one standard deviation of the prior's ‖z‖ off √n, in the same unit over 2;
@@ -83,15 +85,27 @@ class SearchConfig:
 METHODS = {"ga": (64, 60), "cma": (12, 320), "gradient": (16, 80), "nsga2": (64, 60)}
 """Population and generations of each."""
 
+SHORT = 128
+"""Numbers of a code from which on a search takes twice as long."""
+
 HEAD_START, AHEAD = 120, 8
 """Steps of the head start, and one in how many codes gets it."""
 
-SWEEPS, MORE_SWEEPS = 50, 500
-"""Of relaxing, inside a search and of its answer; and of the answer where energy is looked for, which takes more to
-come down all the way."""
+INNER_SWEEPS, SWEEPS = 20, 2000
+"""Of alignment, inside a search and of its answer."""
+
+OVER_RELAX = 4
+"""Sweeps of over-relaxation before each alignment sweep inside a search."""
 
 
-def resolved(config: SearchConfig, wanted: tuple[Goal, ...], decode: Decode, latent: int, H: Hamiltonian | None):
+KICK = 0.2
+"""Noise of a component, before a texture is judged by anything but energy. Uniform spins are at rest and would win, but
+fall to M_z < 0.05 from it in 20 such sweeps; annealed textures come back to 10⁻⁵ J (128², D = 0.3 J; 32², 0.6 J)."""
+
+
+def resolved(
+    config: SearchConfig, wanted: tuple[Goal, ...], decode: Decode, latent: int, H: Hamiltonian | None
+) -> SearchConfig:
     """The config with all of the method's own values filled in.
 
     Raises:
@@ -110,15 +124,15 @@ def resolved(config: SearchConfig, wanted: tuple[Goal, ...], decode: Decode, lat
         raise BadInput(f"method='gradient': {name} has no gradient; use 'ga' or 'cma'")
     if config.head_start and (config.method != "ga" or not smooth):
         raise BadInput(f"head_start={config.head_start}: is for method 'ga' and a goal with a gradient; leave it out")
-    sweeps = 0 if H is None or any(goal.defects for goal in wanted) else SWEEPS
-    to_the_end = sweeps and any(goal.name.endswith("-energy") for goal in wanted)
+    as_decoded = H is None or any(goal.defects for goal in wanted)
     population, generations = METHODS[config.method]
+    generations *= 2 if latent > SHORT else 1
     defaults = {
         "population": population,
         "generations": generations,
         "head_start": HEAD_START if config.method == "ga" and smooth else 0,
-        "inner_relax": sweeps,
-        "relax": MORE_SWEEPS if to_the_end else sweeps,
+        "inner_relax": 0 if as_decoded else INNER_SWEEPS,
+        "relax": 0 if as_decoded else SWEEPS,
     }
     return replace(config, **{key: value for key, value in defaults.items() if getattr(config, key) is None})
 
@@ -221,7 +235,9 @@ class Judge:
         """The goals and the cost of nodal points (n, k) after so many sweeps."""
         if sweeps:
             assert self.H is not None
-            spins = align(spins, self.H, sweeps)
+            if not all(goal.name.endswith("-energy") for goal in self.goals):
+                spins = kicked(spins)
+            spins = align(spins, self.H, sweeps, over_relax=OVER_RELAX)
         with torch.no_grad():
             values = torch.stack([goal(spins).double().cpu() for goal in self.goals], 1)
         if self.config.nodal_weight and not any(goal.defects for goal in self.goals):
@@ -231,6 +247,12 @@ class Judge:
     def of_norm(self, z: Latents) -> Tensor:
         r"""The cost of the norm (n,) in spreads: ½w(‖z‖ − √n)²/(½), as ‖z‖ has a variance of ½ under the prior."""
         return self.config.norm_weight * (z.double().norm(dim=1) - z.shape[1] ** 0.5).square()
+
+
+def kicked(spins: Spins) -> Spins:
+    """Textures (n, 3, H, W) with white noise of strength :data:`KICK`, the same for all, on them."""
+    noise = torch.randn(spins.shape[1:], generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.normalize(spins + KICK * noise.to(spins), dim=1)
 
 
 Pool = tuple[np.ndarray, np.ndarray]
@@ -245,13 +267,14 @@ def optimise(
     H: Hamiltonian | None,
     tape: Tape,
     show: bool = False,
+    cells: Cells | None = None,
 ) -> tuple[Pool, dict[str, np.ndarray]]:
     """Run a method to its end, going on from the tape; all codes with their values, and the history.
 
-    ``config`` is a :func:`resolved` one.
+    ``config`` is a :func:`resolved` one; ``cells`` are the code's, where it is a grid.
     """
     judge = judge_of(decode, wanted, config, latent, H)
-    method = _method(config, latent, len(wanted))
+    method = _method(config, latent, len(wanted), cells)
     codes: list[np.ndarray] = []
     values: list[np.ndarray] = []
     asked, want_slopes = next(method)
@@ -295,7 +318,7 @@ def judge_of(
     return replace(bare, config=config, spread=torch.from_numpy(values.std(0)))
 
 
-def _method(config: SearchConfig, latent: int, goals: int) -> Method:
+def _method(config: SearchConfig, latent: int, goals: int, cells: Cells | None) -> Method:
     population, generations = config.population or 0, config.generations or 0
     # CMA-ES starts at the best of the prior, whatever its population
     count = METHODS["ga"][0] if config.method == "cma" else population
@@ -306,6 +329,6 @@ def _method(config: SearchConfig, latent: int, goals: int) -> Method:
         return covariance(start, config.bound, config.seed, population, generations)
     if config.head_start:
         return genetic_with_head_start(
-            start, max(1, population // AHEAD), config.head_start, config.bound, config.seed, generations
+            start, max(1, population // AHEAD), config.head_start, config.bound, config.seed, generations, cells
         )
-    return genetic(start, config.bound, config.seed, goals, generations)
+    return genetic(start, config.bound, config.seed, goals, generations, cells)

@@ -57,7 +57,8 @@ class Pattern:
     """The kind of a texture and the numbers it is named by.
 
     Attributes:
-        kind: ``uniform``, ``stripes``, ``skyrmion lattice``, ``skyrmions among stripes`` or ``labyrinth``.
+        kind: ``uniform``, ``stripes``, ``broken stripes`` (some end: a reversed region closes in itself, or Q is not
+            0), ``skyrmion lattice``, ``skyrmions among stripes`` or ``labyrinth``.
         wave_vector: (n, m) of the strongest q = 2π(n/W, m/H), n > 0, or n = 0 and m > 0.
         share: of the structure factor at q ≠ 0 in ±q, from 0 to 1: 1 for a planar spiral.
         charge: the topological charge Q.
@@ -90,6 +91,8 @@ class Pattern:
         total = f"Q = {round(self.charge)}"
         if self.kind == "stripes":
             return f"stripes of one wave vector: {strongest}, {total}"
+        if self.kind == "broken stripes":
+            return f"broken stripes: {strongest}, {self.bands} bands around the box, {total}"
         if self.kind == "uniform":
             return f"uniform, {total}"
         if not self.skyrmions:
@@ -117,7 +120,8 @@ def pattern(spins: Any) -> Pattern:
     if modulated < 1e-3:
         kind = "uniform"
     elif share >= STRIPES:
-        kind = "stripes"
+        broken = any(not core.winds for core in found) or round(float(charge(spins))) != 0
+        kind = "broken stripes" if broken else "stripes"
     elif even and in_round >= LATTICE * reversed_sites:
         kind = "skyrmion lattice"
     else:

@@ -17,12 +17,12 @@ from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
 from spinloom.findings import Found, Front, reports, settle
 from spinloom.goals import Goal, Measure, goals
-from spinloom.hamiltonian import Hamiltonian
+from spinloom.hamiltonian import Hamiltonian, as_spins
 from spinloom.optimise import Pool, SearchConfig, Tape, judge_of, optimise, resolved
 from spinloom.processor import for_networks
 from spinloom.run import Run, differences
 from spinloom.sample import CHUNK, Decode
-from spinloom.typing import Latents, Spins
+from spinloom.typing import Latents, PerTexture, Spins
 
 FORMAT = 1
 SEARCH, STATE = "search.json", "state.safetensors"
@@ -56,8 +56,8 @@ def search(
 ) -> Found | Front:
     """The texture of a run's generator with the least or most of ``objective``, and a report on it.
 
-    A code is judged by the objective of its texture after ``inner_relax`` zero-temperature alignment sweeps, with
-    penalties for nodal points that are left and for a norm that the prior would hardly draw. At the end the ten
+    A code is judged by the objective of its texture after ``inner_relax`` zero-temperature sweeps, with penalties
+    for nodal points that are left and for a norm that the prior would hardly draw. At the end the ten
     best are relaxed by ``relax`` sweeps, and the best of them is the answer; it is also followed to where it comes
     to rest (:func:`spinloom.findings.settle`), since a texture may be far from that after a few sweeps.
 
@@ -65,8 +65,8 @@ def search(
         H: None takes the run's. A field in it changes what ``energy`` means: minimising it is maximising M_z.
         objective: see :func:`spinloom.goals.goals`; a sequence is a search for the Pareto front, by ``nsga2``.
         method, population, generations, head_start, inner_relax, relax, nodal_weight, norm_weight, bound, seed: see
-            :class:`~spinloom.optimise.SearchConfig`. By default 50 sweeps, 500 of the answer where energy is
-            looked for, none where H is not known or the goal is about nodal points.
+            :class:`~spinloom.optimise.SearchConfig`. By default the answer is relaxed by 2000 sweeps, by none where
+            H is not known or the goal is about nodal points.
         reference: textures the answer is compared with, a data set or (n, 3, H, W), to say whether it is new.
         out: a folder that keeps the search: the same call again goes on from where it was stopped, to the same
             bits, or gives the finished answer again.
@@ -110,7 +110,8 @@ def search(
             }
             _open(folder, settings)
         tape = Tape(None if folder is None else folder / STATE)
-        pool, history = optimise(decode, wanted, config, run.networks.latent, model, tape, show)
+        cells = run.networks.bottom if run.networks.grid else None
+        pool, history = optimise(decode, wanted, config, run.networks.latent, model, tape, show, cells)
         if len(wanted) > 1:
             found = _front(decode, wanted, config, model, pool, history, reference)
         else:
@@ -146,27 +147,30 @@ def _best(
     order = first[np.argsort(values[first, 0], kind="stable")][:CANDIDATES]
     z, decoded, relaxed = _finish(decode, codes[order], config, H)
     judge = judge_of(decode, (goal,), config, codes.shape[1], H)
-    cost = judge.of_spins(relaxed, 0)[:, 0] + judge.of_norm(z) * judge.spread[0]
+    settled = relaxed if H is None else settle(relaxed, H)
+    # the best where it comes to rest, if it is to be relaxed at all: not what is still on its way there
+    cost = judge.of_spins(settled if config.relax else relaxed, 0)[:, 0] + judge.of_norm(z) * judge.spread[0]
     best = int(cost.argmin())
     k = slice(best, best + 1)
-    settled = relaxed[k] if H is None else settle(relaxed[k], H)
+    settled = settled[k]
     (report,) = reports(z[k], decoded[k], relaxed[k], settled, H, config.relax or 0, reference)
     value = float(goal.of(relaxed[k]))
-    if reference is not None:
-        _beside_data(report, goal, value, reference)
-    return Found(z[best], relaxed[best], value, history, decoded[best], settled[0], report)
+    data = None if reference is None else goal.of(as_spins(reference[:COMPARED]))
+    if data is not None:
+        _beside_data(report, goal, value, data)
+    return Found(z[best], relaxed[best], value, history, decoded[best], settled[0], report, goal.name, data)
 
 
-def _beside_data(report: dict[str, Any], goal: Goal, value: float, reference: Any) -> None:
-    """Put into the report how the goal is spread over the first textures of the reference."""
-    theirs = goal.of(reference[:COMPARED])
+def _beside_data(report: dict[str, Any], goal: Goal, value: float, theirs: PerTexture) -> None:
+    """Put into the report how the goal is spread over textures of the reference."""
     mean, std = float(theirs.mean()), float(theirs.std()) if len(theirs) > 1 else 0.0
     least, most = float(theirs.min()), float(theirs.max())
     report["data"] = {"mean": mean, "std": std, "least": least, "most": most, "textures": len(theirs)}
-    away = f", {abs(value - mean) / std:.1f} standard deviations away" if std > 0 else ""
+    place = [] if least <= value <= most else ["beyond them all"]
+    place += [f"{abs(value - mean) / std:.1f} standard deviations from their mean"] if std > 0 else []
     report["words"].append(
-        f"{goal.name} = {value:.5g}; {len(theirs)} training textures have {mean:.5g} ± {std:.2g}, "
-        f"from {least:.5g} to {most:.5g}{away}"
+        f"{goal.name} = {value:.6g}; {len(theirs)} training textures have {mean:.5g} ± {std:.2g}, "
+        f"from {least:.6g} to {most:.6g}; it lies {', '.join(place) or 'at their value'}"
     )
 
 
@@ -192,7 +196,12 @@ def _front(
     z, decoded, relaxed = z[kept], decoded[kept], relaxed[kept]
     settled = relaxed if H is None else settle(relaxed, H)
     said = reports(z, decoded, relaxed, settled, H, config.relax or 0, reference)
-    return Front(tuple(goal.name for goal in wanted), z, relaxed, plain, history, decoded, settled, tuple(said))
+    names = tuple(goal.name for goal in wanted)
+    data = None
+    if reference is not None:
+        theirs = as_spins(reference[:COMPARED])
+        data = torch.stack([goal.of(theirs) for goal in wanted], 1)
+    return Front(names, z, relaxed, plain, history, decoded, settled, tuple(said), data)
 
 
 def unbeaten(values: np.ndarray) -> np.ndarray:
