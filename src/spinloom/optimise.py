@@ -100,7 +100,8 @@ OVER_RELAX = 4
 
 KICK = 0.2
 """Noise of a component, before a texture is judged by anything but energy. Uniform spins are at rest and would win, but
-fall to M_z < 0.05 from it in 20 such sweeps; annealed textures come back to 10⁻⁵ J (128², D = 0.3 J; 32², 0.6 J)."""
+fall to M_z < 0.05 from it in 20 such sweeps; annealed textures come back to 10⁻⁵ J (128², D = 0.3 J) or 4 · 10⁻⁵ J
+(32², 0.6 J)."""
 
 
 def resolved(
