@@ -20,7 +20,7 @@ figures: $(READY)  ## the paper's Figs. 1-6 from what make demo left, into demo/
 	$(BIN)/python figures/all.py $(OUT)
 
 test: $(READY)  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 verify: $(READY)  ## slow statistical proofs
 	$(BIN)/python -m pytest verification
