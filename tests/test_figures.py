@@ -20,12 +20,11 @@ from spinloom.draw import new_figure, png_bytes
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.networks import NetworkConfig
-from spinloom.pipeline import PipelineConfig
 from spinloom.report import read_rows, write_report, write_trials_report
 from spinloom.run import build_networks
 from spinloom.sample import DDLS
-from spinloom.training_config import TrainingConfig
 from spinloom.trials import run_trials
+from test_trials import TINY as TRIAL
 
 SCRIPTS = Path(__file__).parent.parent / "figures"
 QUICK = {
@@ -36,16 +35,7 @@ QUICK = {
     "fig5": ["--resolution", "8", "--images", "3", "--population", "4", "--generations", "1", "--inner-relax", "0"],
     "fig6": [],
 }
-TINY = PipelineConfig(
-    D=0.6,
-    size=(32, 32),
-    samples=200,
-    prior_samples=50,
-    ddls_samples=40,
-    networks=NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=4, patch=4),
-    training=TrainingConfig(steps=2, batch=8),
-    ddls=DDLS(steps=2),
-)
+TINY = replace(TRIAL, ddls=DDLS(steps=2))
 
 
 def script(name):

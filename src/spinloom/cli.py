@@ -43,7 +43,8 @@ ROOMS = {
     **dict.fromkeys(("export", "import"), "commands_exchange"),
     **dict.fromkeys(("map", "explain"), "commands_map"),
     "search": "commands_search",
-    **dict.fromkeys(("interpolate", "invert"), "commands_paths"),
+    "interpolate": "commands_paths",
+    "invert": "commands_invert",
 }
 """Modules of the commands that do not stand in ``commands.py``."""
 
