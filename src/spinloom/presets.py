@@ -68,7 +68,7 @@ TRAININGS: dict[str, Recipe] = {
 }
 
 PIPELINES: dict[str, PipelineConfig] = {
-    # hybrid: prior ε −0.131 ± 0.010 (data −0.164), 2.8 nodal points; DDLS −0.150, 0.79; DDLS + relax −0.162, none
+    # hybrid: prior ε −0.130 ± 0.010 (data −0.164), 2.9 nodal points; DDLS −0.150, 0.80; DDLS + relax −0.162, none
     "quick": PipelineConfig(
         D=0.6,
         size=(32, 32),
