@@ -126,7 +126,7 @@ def test_one_shard_is_annealed_at_a_time(tmp_path, monkeypatch):
 
 
 SERVER = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, sys, traceback
 from spinloom.dataset import simulate
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.schedule import Schedule
@@ -169,6 +169,8 @@ for line in sys.stdin:
             try:
                 run(**job)
                 status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(status)
         children.append(child)

@@ -188,9 +188,9 @@ def _pinned(out: Path) -> Any:
         return {**read_info(out), "version": version.__version__}
     try:
         return read_json(out / PLAN)
-    except BadInput:
-        # nobody's yet; or finished, or taken back, since the line above looked
-        if (out / PLAN).exists():
+    except BadInput as error:
+        # nobody's when this looked, whatever is there by now; or finished, or taken back, since the line above
+        if not isinstance(error.__cause__, FileNotFoundError):
             raise
         return {**read_info(out), "version": version.__version__} if (out / INFO).exists() else None
 
@@ -266,7 +266,8 @@ def store_shard(out: Path, simulation: Simulation, number: int, content: bytes, 
         write_json(out / record_name(number), record)
         write_shard(out, number, content)
     except BadInput as error:
-        raise BadInput(f"{error}; finished shards are kept, the same call then goes on from them") from error
+        if not (out / INFO).exists():  # else finished by somebody else, who took away what this had under way
+            raise BadInput(f"{error}; finished shards are kept, the same call then goes on from them") from error
     if (out / INFO).exists():  # finished by somebody else while this wrote
         (out / record_name(number)).unlink(missing_ok=True)
 
