@@ -17,7 +17,7 @@ demo: $(READY)  ## the main job: anneal, train, sample, measure, draw; look at d
 	$(BIN)/spinloom run $(OUT) --preset quick
 
 figures: $(READY)  ## the paper's Figs. 1-6 from what make demo left, into demo/figures and its report
-	$(BIN)/python figures/all.py $(OUT)
+	$(BIN)/spinloom figures $(OUT)
 
 test: $(READY)  ## the default tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -1,16 +1,14 @@
-"""The scripts that redraw the paper's figures: every one from a tiny pipeline, and what they say checked."""
+"""The paper's figures: every one from a tiny pipeline, and what they say checked."""
 
 from __future__ import annotations
 
 import base64
-import importlib
 import os
 import re
 import struct
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,10 @@ import torch
 
 from spinloom.draw import new_figure, png_bytes
 from spinloom.errors import BadInput
+from spinloom.figures import fig2, fig6
+from spinloom.figures.every import DRAWN, draw_figures
+from spinloom.figures.folder import Folder
+from spinloom.figures.settings import Fig1, Fig3, Fig4, Fig5, FigureSettings
 from spinloom.files import write_json
 from spinloom.networks import NetworkConfig
 from spinloom.report import read_rows, write_report, write_trials_report
@@ -26,28 +28,17 @@ from spinloom.sample import DDLS
 from spinloom.trials import run_trials
 from test_trials import TINY as TRIAL
 
-SCRIPTS = Path(__file__).parent.parent / "figures"
-QUICK = {
-    "fig1": [],
-    "fig2": [],
-    "fig3": ["--resolution", "8"],
-    "fig4": [],
-    "fig5": ["--resolution", "8", "--images", "3", "--population", "4", "--generations", "1", "--inner-relax", "0"],
-    "fig6": [],
-}
+FIGURES = tuple(f"fig{number}" for number in DRAWN)
+QUICK = FigureSettings(
+    fig3=Fig3(resolution=8),
+    fig5=Fig5(resolution=8, images=3, population=4, generations=1, inner_relax=0),
+)
 TINY = replace(TRIAL, ddls=DDLS(steps=2))
 
 
-def script(name):
-    """A script as a module, found as Python finds it when it runs one."""
-    if str(SCRIPTS) not in sys.path:
-        sys.path.insert(0, str(SCRIPTS))
-    return importlib.import_module(name)
-
-
-def process(name, *arguments):
+def figures(*arguments):
     threads = {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "spinloom", "figures", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | threads)
 
 
@@ -67,12 +58,12 @@ def trials(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(trials):
     """All six figures of it."""
-    for name, options in QUICK.items():
-        script(name).main([str(trials), *options])
+    written = draw_figures(trials, settings=QUICK, show=False)
+    assert written == [*(trials / "figures" / f"{name}.png" for name in FIGURES), trials / "report.html"]
     return trials / "figures"
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_a_page_wide_and_carries_its_caption(drawn, name):
     from PIL import Image
 
@@ -86,8 +77,8 @@ def test_every_figure_is_a_page_wide_and_carries_its_caption(drawn, name):
     assert colours is not None and len(colours) > 200  # not an empty sheet
 
 
-def test_a_script_runs_by_itself_and_draws_the_same_bytes(drawn, trials, tmp_path):
-    done = process("fig6", trials, "--out", tmp_path / "there")
+def test_the_command_draws_the_same_bytes(drawn, trials, tmp_path):
+    done = figures(trials, "--only", 6, "--out", tmp_path / "there", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == str(tmp_path / "there" / "fig6.png")
     assert (tmp_path / "there" / "fig6.png").read_bytes() == (drawn / "fig6.png").read_bytes()
@@ -98,35 +89,34 @@ def test_what_took_long_is_kept(drawn, trials):
     assert {f"map-{objective}-0-1-0-8.safetensors" for objective in ("vae", "gan", "hybrid")} <= kept
     times = {path: path.stat().st_mtime_ns for path in (drawn / "kept").glob("map-*")}
     before = (drawn / "fig3.png").read_bytes()
-    script("fig3").main([str(trials), *QUICK["fig3"]])
+    draw_figures(trials, [3], settings=QUICK, show=False)
     assert (drawn / "fig3.png").read_bytes() == before
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
 
-def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
-    done = process("fig2", tmp_path / "nowhere")
+def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path):
+    done = figures(tmp_path / "nowhere")
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and "nowhere" in done.stderr and "spinloom run" in done.stderr
     write_json(tmp_path / "results.json", {"rows": []})
-    for name in QUICK:
-        with pytest.raises(SystemExit) as stop:
-            script(name).main([str(tmp_path)])
-        assert stop.value.code == 2
-        line = capsys.readouterr().err
-        assert len(line.splitlines()) == 1 and line.startswith(f"{name}: ") and "is not a pipeline" in line
+    with pytest.raises(BadInput, match="is not a pipeline"):
+        draw_figures(tmp_path, [2])
     assert not (tmp_path / "figures").exists()
 
 
-def test_bad_options_are_refused(trials, capsys):
-    for name, options, words in (
-        ("fig1", ["--texture", "50"], "texture=50"),
-        ("fig3", ["--resolution", "4"], "resolution=4"),
-        ("fig3", ["--axes", "0", "8", "--resolution", "8"], "axes=0 8"),
-        ("fig4", ["--seed", "-1"], "whole number"),
+def test_bad_options_are_refused(trials, tmp_path):
+    for number, settings, words in (
+        (1, {"fig1": Fig1(texture=50)}, "texture=50"),
+        (3, {"fig3": Fig3(resolution=4)}, "resolution=4"),
+        (3, {"fig3": Fig3(axes=(0, 8), resolution=8)}, "axes=0 8"),
+        (7, {}, "only=7"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            script(name).main([str(trials), *options])
-        assert stop.value.code == 2 and words in capsys.readouterr().err
+        with pytest.raises(BadInput, match=words):
+            draw_figures(trials, [number], tmp_path / "out", FigureSettings(**settings), show=False)
+    with pytest.raises(BadInput, match=r"fig4\.seed=-1"):
+        Fig4(seed=-1)
+    done = figures(trials, "--fig4.seed", "-1")
+    assert done.returncode == 2 and "-1" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_reports_show_the_figures_that_are_there(drawn, trials):
@@ -156,7 +146,7 @@ def test_rows_are_read_of_pipelines_and_of_trials(trials):
 
 
 def test_the_texture_shown_is_the_first_with_the_median_of_nodal_points(trials):
-    fig2, folder = script("fig2"), script("folder").Folder.open(trials)
+    folder = Folder.open(trials)
     shown = fig2.typical(folder, "vae-prior")
     counts = folder.measured("vae-prior")["nodal_points"]
     first = int((counts == counts.double().median().floor()).nonzero()[0, 0])
@@ -181,7 +171,7 @@ CONFIGS["white"] = replace(CONFIGS["lean"], latent=128, whiten=True)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_layers_are_those_of_the_modules(name):
     config = CONFIGS[name]
-    found = script("fig6").network_layers(config)
+    found = fig6.network_layers(config)
     nets: dict[str, Any] = dict(build_networks(config, ("generator", "discriminator", "encoder"), seed=1))
     for player, net in nets.items():
         assert sum(layer.parameters for layer in found[player]) == sum(p.numel() for p in net.parameters())
@@ -217,5 +207,5 @@ def test_layers_are_those_of_the_modules(name):
 
 
 def test_shapes_in_words():
-    words = script("fig6").shape_words
+    words = fig6.shape_words
     assert [words(shape) for shape in ((128, 4, 4), (16, 4, 5), (64,), ())] == ["128 × 4²", "16×4×5", "64", "1"]

@@ -1,9 +1,12 @@
 """Repeated trainings: independent, resumable in any order, averaged as the formula says."""
 
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -77,6 +80,66 @@ def test_a_finished_set_of_trials_is_read_again(finished):
     assert (out / "coverage-energy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def everything(out):
+    """The weights of all trials, and their rows without the time they took."""
+    weights = [
+        read_tensors(out / f"trial-{t}" / name / WEIGHTS)[0] for t in (0, 1) for name in ("vae", "gan", "hybrid")
+    ]
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    for row in rows:
+        row["over_trials"].pop("seconds", None)
+    return weights, rows
+
+
+def same(one, two):
+    return one[1] == two[1] and all(
+        torch.equal(a[name], b[name]) for a, b in zip(one[0], two[0], strict=True) for name in a
+    )
+
+
+def test_trials_side_by_side_are_those_one_after_the_other(one_thread, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["spinloom.trials"], "available_threads", lambda: 2)
+    said = []
+    run_trials(tmp_path / "both", TINY, 2, show=False, jobs=2, say=said.append)
+    run_trials(tmp_path / "each", TINY, 2, show=False)
+    assert same(everything(tmp_path / "both"), everything(tmp_path / "each"))
+    assert {"trial 0: training hybrid for 2 steps", "trial 1: training hybrid for 2 steps"} <= set(said)
+
+
+def test_killed_side_by_side_nobody_goes_on_and_the_same_command_does(tmp_path):
+    changes = "--size 32 --samples 200 --prior-samples 50 --ddls-samples 0 --training.steps 40 --training.batch 8"
+    shapes = "--networks.generator 4 --networks.discriminator 4 --networks.encoder 4 --networks.widest 8"
+    command = [sys.executable, "-m", "spinloom", "trials", "OUT", "--trials", "2", "--jobs", "2", "--quiet"]
+    command += [*changes.split(), *shapes.split(), "--training.checkpoint-every", "5"]
+    outs = {name: [str(tmp_path / name) if word == "OUT" else word for word in command] for name in ("whole", "cut")}
+    subprocess.run(outs["whole"], check=True, capture_output=True)
+    for end in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(outs["cut"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+        until = time.monotonic() + 120
+        logs = [tmp_path / "cut" / f"trial-{t}" / name / "metrics.jsonl" for t in (0, 1) for name in ("vae", "gan")]
+        begun = sum(log.exists() for log in logs)
+        while sum(log.exists() for log in logs) <= begun and time.monotonic() < until:
+            time.sleep(0.02)
+        if end == signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, end)
+        _, said = process.communicate(timeout=120)  # its children hold the pipe's end
+        assert process.returncode != 0
+        assert "Traceback" not in said
+    assert not (tmp_path / "cut" / "results.json").exists()
+    subprocess.run(outs["cut"], check=True, capture_output=True)
+    assert same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
+
+
 def test_one_trial_has_no_spread():
     entry = {
         "name": "a", "folder": "a", "source": "vae", "method": "prior", "relax": 0, "samples": 3, "seconds": 2.0,
@@ -98,6 +161,8 @@ def test_what_does_not_fit_is_refused(finished, tmp_path):
     out, _ = finished
     with pytest.raises(BadInput, match="trials=0"):
         run_trials(tmp_path / "a", TINY, 0, show=False)
+    with pytest.raises(BadInput, match="jobs=0"):
+        run_trials(tmp_path / "a", TINY, 2, jobs=0, show=False)
     with pytest.raises(BadInput, match="only=2"):
         run_trials(tmp_path / "a", TINY, 2, only=2, show=False)
     with pytest.raises(BadInput, match="trials: 2 there, 3 asked"):

@@ -28,8 +28,9 @@ COMMANDS = {
     "export": "Write textures as OVF, VTK, netCDF or NumPy files.",
     "import": "Make a data set from OVF, NumPy or netCDF files.",
     "run": "The whole pipeline: anneal, train, sample, measure, draw (resumes).",
-    "reproduce": "Data set, repeated trials, every table, in one command; says first how long it takes.",
+    "reproduce": "Data set, repeated trials, every table and figure; says first how long it takes.",
     "trials": "Independent trainings of each objective on one data set, and their table (resumes).",
+    "figures": "The paper's Figs. 1-6 from a finished folder.",
     "map": "Planes through latent space: energy, nodal points and logits, their walls, and what lies on both sides.",
     "explain": "DDLS watched: paths of codes, Grad-CAM beside the nodal points, the rules compared.",
     "search": "Look for the texture of most or least energy, M_z, charge, … in latent space.",
@@ -39,7 +40,7 @@ COMMANDS = {
     "bench": "Time the package against yardsticks.",
 }
 ROOMS = {
-    **dict.fromkeys(("measure", "run", "reproduce", "trials"), "commands_compare"),
+    **dict.fromkeys(("measure", "run", "reproduce", "trials", "figures"), "commands_compare"),
     **dict.fromkeys(("export", "import"), "commands_exchange"),
     **dict.fromkeys(("map", "explain"), "commands_map"),
     "search": "commands_search",

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from spinloom import presets
 from spinloom.dataset import Dataset, open_dataset
 from spinloom.errors import BadInput
+from spinloom.figures.settings import FigureSettings
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import (
     AsJson,
@@ -159,6 +160,9 @@ def run(
         print(f"pictures and the whole table: {out / 'report.html'}")
 
 
+Jobs = Annotated[Count, Parameter(help="Trials at a time, each a process with its share of the cores.")]
+
+
 def trials(
     out: Path,
     /,
@@ -166,6 +170,7 @@ def trials(
     preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.PIPELINES)}.")] = "quick",
     trials: Annotated[Count, Parameter(help="Independent trainings of each objective.")] = 5,
     only: Annotated[Whole | None, Parameter(help="This trial alone, from 0: several machines take one each.")] = None,
+    jobs: Jobs = 1,
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -184,7 +189,7 @@ def trials(
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
     say = listener(quiet or as_json)
     notes = presets.NOTES.get(preset, ())
-    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say)
+    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say, jobs)
     if as_json:
         print_json(results)
     elif results is None:
@@ -199,11 +204,12 @@ def reproduce(
     /,
     *,
     preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRIALS)}.")] = "quick",
+    jobs: Jobs = 1,
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """The paper's comparison in one command: data set, the preset's number of trials, tables, Fig. 2e; resumes.
+    """The paper's comparison in one command: data set, the preset's number of trials, tables, all figures; resumes.
 
     Says first how long it will take here.
 
@@ -213,12 +219,43 @@ def reproduce(
         Folder for data, a pipeline a trial, results.json and report.html.
     """
     from spinloom.estimate import estimated_seconds
+    from spinloom.figures.every import draw_figures
 
     count = presets.pick(presets.TRIALS, preset)
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
     if not (quiet or as_json):
-        stages = estimated_seconds(config, count)
+        stages = estimated_seconds(config, count, jobs)
         for stage, seconds in stages.items():
             print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
         print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
-    trials(out, preset=preset, trials=count, changes=changes, quiet=quiet, as_json=as_json)
+    trials(out, preset=preset, trials=count, jobs=jobs, changes=changes, quiet=quiet, as_json=as_json)
+    draw_figures(out, show=not (quiet or as_json), say=listener(quiet or as_json))
+
+
+def figures(
+    folder: Path,
+    /,
+    *,
+    only: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Numbers of the paper's figures.")] = (),
+    out: Annotated[Path | None, Parameter(help="Where they go; else FOLDER/figures, and into its report.")] = None,
+    settings: Annotated[FigureSettings, Parameter(name="*")] = FigureSettings(),  # noqa: B008
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The paper's Figs. 1-6 from a finished folder of `run`, `trials` or `reproduce`; resumes.
+
+    Maps, paths and searches are kept beside the figures, so that drawing one again takes no time.
+
+    Parameters
+    ----------
+    folder
+        Finished folder of `run`, `trials` or `reproduce`.
+    """
+    from spinloom.figures.every import DRAWN, draw_figures
+
+    silent = quiet or as_json
+    written = draw_figures(folder, only or tuple(DRAWN), out, settings, not silent, listener(silent))
+    if as_json:
+        print_json([str(path) for path in written])
+    else:
+        print(*written, sep="\n")

@@ -17,11 +17,12 @@ from spinloom.sample import CHUNK, DDLS, drive, prior_latents
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.timing import timed
 from spinloom.train import draw_latents, update
+from spinloom.trials import threads_of_a_job
 
 
 @for_networks()
-def estimated_seconds(config: PipelineConfig, trials: int = 1) -> dict[str, float]:
-    """Seconds a stage of ``trials`` pipelines on one data set, from a sample of each stage's work.
+def estimated_seconds(config: PipelineConfig, trials: int = 1, jobs: int = 1) -> dict[str, float]:
+    """Seconds a stage of ``trials`` pipelines on one data set, ``jobs`` at a time, from a sample of each stage's work.
 
     Left out: measuring, drawing, and what else the machine does meanwhile; expect a tenth more, or twice as much
     on a shared machine.
@@ -32,6 +33,20 @@ def estimated_seconds(config: PipelineConfig, trials: int = 1) -> dict[str, floa
     few = Schedule(DEFAULT_SCHEDULE.steps[:20]).then_relax(50)
     part = _seconds(lambda: anneal(H, size, threads, schedule=few)) / few.sweeps * DEFAULT_SCHEDULE.sweeps / threads
     found = {"simulate": config.samples * part}
+    before, jobs = torch.get_num_threads(), max(1, min(jobs, trials))
+    rounds = -(-trials // jobs)
+    if jobs > 1:
+        torch.set_num_threads(threads_of_a_job(jobs))
+    try:
+        return found | _networks(config, rounds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _networks(config: PipelineConfig, trials: int) -> dict[str, float]:
+    """What is done with networks, ``trials`` times one after the other."""
+    size = (config.size[0], config.size[1])
+    found = {}
     nets = build_networks(config.networks, ("discriminator", "encoder", "generator"), config.seed)
     spins = F.normalize(torch.randn(config.training.batch, 3, *size), dim=1)
     latents = draw_latents(0, 0, config.training.batch, config.networks.latent)

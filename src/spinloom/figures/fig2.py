@@ -7,19 +7,18 @@ number of nodal points, which are circled. e: coverage against energy; in a fold
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from folder import Folder, ink, parser, show
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from sheet import Sheet
 
 from spinloom.charts import DASHES, FADED, coverage_energy_scatter
 from spinloom.draw import PAGE, RED, Figure, colour_wheel, draw_energy, draw_texture, energy_limits
+from spinloom.figures.folder import Folder, ink
+from spinloom.figures.sheet import Sheet
 from spinloom.report import controls, read_rows
 from spinloom.rows import MARKERS, UNTRAINED, Row, display_name, fixed, source_colour
 from spinloom.topology import nodal_centres
@@ -35,7 +34,7 @@ COLUMNS = {
 """Letter → the row's folder, its source, and its name above the column."""
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: None = None) -> tuple[Figure, str]:
     """The figure and its caption."""
     shown = {letter: found for letter, column in COLUMNS.items() if (found := typical(folder, column[0])) is not None}
     H = folder.hamiltonian
@@ -140,11 +139,3 @@ def caption(folder: Folder, rows: Sequence[Row], space: str) -> str:
     star is best. Hollow markers were relaxed at zero temperature and are joined to what they were relaxed from; faded
     ones carry no claim, as outliers set their threshold; the level lines are samples that cover badly by
     construction."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    show("fig2", draw, parser(__doc__ or ""), arguments)
-
-
-if __name__ == "__main__":
-    main()

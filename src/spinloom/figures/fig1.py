@@ -7,15 +7,15 @@ those of the folder's config.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from folder import Folder, decoded, parser, show, whole
 from matplotlib.patches import Rectangle
-from sheet import INK, PLAYERS, Sheet
 
 from spinloom.draw import PAGE, Figure, colour_wheel, draw_texture
 from spinloom.errors import BadInput
+from spinloom.figures.folder import Folder, decoded
+from spinloom.figures.settings import Fig1
+from spinloom.figures.sheet import INK, PLAYERS, Sheet
 from spinloom.run import Run
 from spinloom.sample import DDLS, drive, prior_latents, reconstruct
 from spinloom.typing import Spins
@@ -27,10 +27,10 @@ REBUILD = "$|x_d - \\tilde{x}|^2/N$ + $\\beta$ KL"
 """What rebuilds the data: Eq. (1)."""
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: Fig1) -> tuple[Figure, str]:
     """The figure and its caption."""
     vae, gan, hybrid = (folder.run(objective) for objective in ("vae", "gan", "hybrid"))
-    if given.texture >= len(folder.test_data):
+    if not 0 <= given.texture < len(folder.test_data):
         raise BadInput(f"texture={given.texture}: the test data are 0 … {len(folder.test_data) - 1}; use one of them")
     data = folder.test_data[given.texture]
     training, latent = folder.results["config"]["training"], hybrid.networks.latent
@@ -168,14 +168,3 @@ def caption(folder: Folder, settings: DDLS, latent: int) -> str:
     {settings.steps} steps): the dashed arrow is the gradient’s way back. Beside each workflow stands what every player
     minimises: KL is the Kullback–Leibler divergence of the code’s posterior from the prior, D stands for the
     probability of being real.{more} Hue and lightness are the spin’s direction."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__ or "")
-    options.add_argument("--texture", type=whole, default=0, help="which of the test data is shown")
-    options.add_argument("--code", type=whole, default=0, help="which of the prior's codes is driven")
-    show("fig1", draw, options, arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,13 +8,10 @@ the figure.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-
-from folder import Folder, decoded, decoder, label, parser, show, whole
-
 from spinloom.draw import Figure
 from spinloom.explain import DrivenPaths, nodal_box, watch_paths
+from spinloom.figures.folder import Folder, decoded, decoder, label
+from spinloom.figures.settings import Fig4
 from spinloom.gradcam import Method, fake_map
 from spinloom.latent_charts import path_figure
 from spinloom.sample import CHUNK, DDLS
@@ -22,14 +19,14 @@ from spinloom.sample import CHUNK, DDLS
 METHODS: dict[str, Method] = {"Grad-CAM": "grad-cam", "HiResCAM": "hirescam"}
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: Fig4) -> tuple[Figure, str]:
     """The figure and its caption."""
     run = folder.run("hybrid")
     settings = DDLS(**folder.results["config"]["ddls"])
     keep = folder.kept(f"path-{given.seed}")
     score, latent = run.discriminator, run.networks.latent
     paths = watch_paths(
-        decoder(run), score, folder.hamiltonian, latent, settings, CHUNK, given.seed, keep, label(run), show=True
+        decoder(run), score, folder.hamiltonian, latent, settings, CHUNK, given.seed, keep, label(run), show=folder.show
     )
     story = decoded(run, paths.codes[:, paths.shown])
     maps = {name: fake_map(score, story, method=method) for name, method in METHODS.items()}
@@ -45,13 +42,3 @@ def caption(paths: DrivenPaths) -> str:
     that have any; over all of these codes the mean goes from {points[0]:.2f} to {points[-1]:.2f}. (b) The red square
     magnified. (c) Grad-CAM of the fake class and (d) HiResCAM, in units of the logit, each on one scale for all
     steps; blue circles are the nodal points."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__ or "")
-    options.add_argument("--seed", type=whole, default=0, help="of the codes that are watched")
-    show("fig4", draw, options, arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,20 +7,19 @@ are computed from the finished runs and kept beside the figure; a call that is s
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-
-from folder import Folder, decoder, label, parser, show, whole
 
 from spinloom.domains import find_crossing, find_domains
 from spinloom.draw import Figure
+from spinloom.figures.folder import Folder, decoder, label
+from spinloom.figures.settings import Fig3
 from spinloom.latent import Plane, latent_map
 from spinloom.latent_charts import MapPanel, map_figure
 from spinloom.objectives import OBJECTIVES
 from spinloom.rows import display_name
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: Fig3) -> tuple[Figure, str]:
     """The figure and its caption."""
     panels = []
     plane = None
@@ -28,18 +27,18 @@ def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
         run = folder.run(objective)
         decode, H = decoder(run), folder.hamiltonian
         score = run.discriminator if "discriminator" in run.nets else None
-        plane = Plane.along(run.networks.latent, tuple(given.axes), given.seed)
+        plane = Plane.along(run.networks.latent, given.axes, given.seed)
         keep = folder.kept(
             f"map-{objective}-{'-'.join(map(str, given.axes))}-{given.seed}-{given.resolution}.safetensors"
         )
         span, pixels = (-2, 2), given.resolution
-        map_ = latent_map(decode, H, plane, span, pixels, score, keep, label(run), show=True)
+        map_ = latent_map(decode, H, plane, span, pixels, score, keep, label(run), show=folder.show)
         panels.append(MapPanel(display_name(objective), map_, find_crossing(decode, H, map_, find_domains(map_))))
     assert plane is not None
     return map_figure(panels), caption(panels, plane, given)
 
 
-def caption(panels: Sequence[MapPanel], plane: Plane, given: argparse.Namespace) -> str:
+def caption(panels: Sequence[MapPanel], plane: Plane, given: Fig3) -> str:
     told = ""
     for panel in panels:
         if panel.crossing:
@@ -53,15 +52,3 @@ def caption(panels: Sequence[MapPanel], plane: Plane, given: argparse.Namespace)
     and m, flat places of two neighbouring domains, and at l on the wall between them, picked as the steepest wall of
     the map; what changes is circled. (d) That place magnified, nodal points circled; below, ε in J and the nodal
     points of the whole texture.{told}"""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__ or "")
-    options.add_argument("--resolution", type=whole, default=256, help="pixels a side of the maps")
-    options.add_argument("--axes", type=whole, nargs=2, default=(0, 1), help="two axes of latent space, from 0")
-    options.add_argument("--seed", type=whole, default=0, help="of the draw that fixes the other axes")
-    show("fig3", draw, options, arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +12,10 @@ import torch
 from torch import Tensor
 
 from spinloom.dataset import Dataset, open_dataset
-from spinloom.draw import Figure, png_bytes
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_bytes
+from spinloom.files import read_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table
-from spinloom.processor import for_networks
 from spinloom.report import FIGURES
 from spinloom.rows import Row
 from spinloom.run import Run, digest, load
@@ -40,6 +36,7 @@ class Folder:
         results: what the pipeline's ``results.json`` holds.
         out: where figures go.
         trials: how many there are; None in a pipeline's own folder.
+        show: whether what takes long shows its progress.
     """
 
     path: Path
@@ -47,9 +44,10 @@ class Folder:
     results: Mapping[str, Any]
     out: Path
     trials: int | None = None
+    show: bool = True
 
     @classmethod
-    def open(cls, path: Path, out: Path | None = None) -> Folder:
+    def open(cls, path: Path, out: Path | None = None, show: bool = True) -> Folder:
         """A folder that ``spinloom run``, ``trials`` or ``reproduce`` made and finished.
 
         Raises:
@@ -64,7 +62,7 @@ class Folder:
         results = results if trials is None else read_json(pipeline / RESULTS)
         if not isinstance(results, dict) or not {"rows", "config", "hamiltonian"} <= results.keys():
             raise BadInput(f"{pipeline / RESULTS}: is not a pipeline's; {advice}")
-        return cls(path, pipeline, results, out or path / FIGURES, trials)
+        return cls(path, pipeline, results, out or path / FIGURES, trials, show)
 
     @cached_property
     def hamiltonian(self) -> Hamiltonian:
@@ -127,43 +125,3 @@ def label(run: Run) -> str:
 def ink(source: str) -> str:
     """The colour of an objective, dark enough for letters."""
     return Row("", source, "").ink
-
-
-Draw = Callable[[Folder, argparse.Namespace], tuple[Figure, str]]
-"""From a folder and the options to a figure and its caption."""
-
-
-def parser(about: str) -> argparse.ArgumentParser:
-    """The options all figures share: the folder, and ``--out``."""
-    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("folder", type=Path, help="finished folder of `spinloom run`, `trials` or `reproduce`")
-    made.add_argument("--out", type=Path, help="where the figure goes; default: FOLDER/figures")
-    return made
-
-
-def whole(text: str) -> int:
-    """A whole number from 0 on, as an option's value."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from 0 on")
-    return int(text)
-
-
-def save(name: str, draw: Draw, given: argparse.Namespace) -> Path:
-    """Draw a figure and write it as a PNG that carries its caption."""
-    folder = Folder.open(given.folder, given.out)
-    with for_networks():
-        figure, caption = draw(folder, given)
-    folder.out.mkdir(parents=True, exist_ok=True)
-    path = folder.out / f"{name}.png"
-    write_bytes(path, png_bytes(figure, " ".join(caption.split())))
-    return path
-
-
-def show(name: str, draw: Draw, options: argparse.ArgumentParser, arguments: Sequence[str] | None) -> None:
-    """A figure's whole program: it prints where the figure is, or one line that says what is wrong (exit code 2)."""
-    given = options.parse_args(arguments)
-    try:
-        print(save(name, draw, given))
-    except (BadInput, OSError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, BadInput) else 1)

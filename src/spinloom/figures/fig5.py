@@ -9,24 +9,24 @@ finished run and kept beside the figure; a call that is stopped goes on.
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from folder import Folder, decoder, label, parser, show, whole
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
-from sheet import INK, Sheet, tidy
 
 from spinloom.anneal import relax
 from spinloom.draw import ENERGY_COLOURS, PAGE, RED, Figure, colour_wheel, draw_texture
+from spinloom.figures.folder import Folder, decoder, label
+from spinloom.figures.settings import Fig5
+from spinloom.figures.sheet import INK, Sheet, tidy
 from spinloom.findings import Found
 from spinloom.latent import LatentMap, Plane, latent_map
 from spinloom.measure import Table, measure, structure_factor
@@ -48,7 +48,7 @@ SWEEPS = 50
 """Zero-temperature sweeps of the dashed curves."""
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
     """The figure and its caption."""
     run = folder.run("hybrid")
     # every search has first codes of its own, so that short ones cannot end at one code
@@ -60,7 +60,7 @@ def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
     codes = "-".join(f"{float(found[name].z.double().sum()):.6f}" for name in GOALS)
     keep = folder.kept(f"plane-{given.resolution}-{codes}.safetensors")
     H, span = folder.hamiltonian, (-2, 2)
-    map_ = latent_map(decoder(run), H, plane, span, given.resolution, keep=keep, label=label(run), show=True)
+    map_ = latent_map(decoder(run), H, plane, span, given.resolution, keep=keep, label=label(run), show=folder.show)
     ways = {
         letter: interpolate(decoder(run), found[one].z, found[other].z, H, given.images)
         for letter, (one, other, _) in WAYS.items()
@@ -83,11 +83,11 @@ def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
     return sheet.figure, caption(folder, found, given)
 
 
-def look_for(folder: Folder, run: Run, goal: str, seed: int, given: argparse.Namespace) -> Found:
+def look_for(folder: Folder, run: Run, goal: str, seed: int, given: Fig5) -> Found:
     """The answer of a search that is kept."""
     asked = {name: getattr(given, name) for name in ("population", "generations", "head_start", "inner_relax")}
     name = "-".join([goal, str(seed), *(f"{key}{value}" for key, value in asked.items() if value is not None)])
-    found = search(run, folder.hamiltonian, goal, seed=seed, out=folder.kept(name), show=True, **asked)
+    found = search(run, folder.hamiltonian, goal, seed=seed, out=folder.kept(name), show=folder.show, **asked)
     assert isinstance(found, Found)
     return found
 
@@ -314,7 +314,7 @@ def distributions(sheet: Sheet, found: Mapping[str, Found], folder: Folder) -> N
         tidy(ax)
 
 
-def caption(folder: Folder, found: Mapping[str, Found], given: argparse.Namespace) -> str:
+def caption(folder: Folder, found: Mapping[str, Found], given: Fig5) -> str:
     told = []
     for name, (_, words) in GOALS.items():
         report = found[name].report
@@ -327,22 +327,3 @@ def caption(folder: Folder, found: Mapping[str, Found], given: argparse.Namespac
     search, framed red, and their structure factors as shares of all at q ≠ 0; the dashed circle is the spiral’s |q|.
     (b–d) Textures G(z) on the straight lines, ends framed, nodal points circled, ε above in 10⁻³ J; below, what is
     measured on {given.images} textures of each. (e, f) The test data’s M_z and ε, and those of I, II, III."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser(__doc__ or "")
-    options.add_argument("--resolution", type=whole, default=96, help="pixels a side of the plane's map")
-    options.add_argument("--images", type=whole, default=33, help="textures along a line")
-    options.add_argument("--population", type=whole, help="of a search; default: the package's")
-    options.add_argument("--generations", type=whole, help="of a search; default: the package's")
-    # from codes that gradients have brought far off, the searches for M_z may end at a uniform texture
-    options.add_argument(
-        "--head-start", type=whole, default=0, help="gradient steps first; default: 0, the paper's way"
-    )
-    options.add_argument("--inner-relax", type=whole, help="sweeps before a texture is judged; default: the package's")
-    options.add_argument("--seed", type=whole, default=0, help="of the first search; the others have the next two")
-    show("fig5", draw, options, arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,17 +6,16 @@ own config and run once; every shape and number of parameters in the figure is r
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from folder import Folder, parser, show
-from sheet import INK, PLAYERS, Sheet
 from torch import Tensor, nn
 
 from spinloom.draw import PAGE, Figure
+from spinloom.figures.folder import Folder
+from spinloom.figures.sheet import INK, PLAYERS, Sheet
 from spinloom.networks import NetworkConfig, PeriodicConv2d, ResBlock
 from spinloom.run import build_networks
 
@@ -142,7 +141,7 @@ def _layer(module: nn.Module, seen: Mapping[nn.Module, tuple[tuple[int, ...], tu
 # drawing
 
 
-def draw(folder: Folder, given: argparse.Namespace) -> tuple[Figure, str]:
+def draw(folder: Folder, given: None = None) -> tuple[Figure, str]:
     """The figure and its caption."""
     config = folder.run("hybrid").networks
     layers = network_layers(config)
@@ -232,11 +231,3 @@ def caption(config: NetworkConfig) -> str:
     (BN). (b) Generator, (c) discriminator, (d) encoder; beside every layer stands the shape of what comes out,
     channels × rows × columns (4²: 4 × 4), as read off the running modules. All convolutions are padded periodically;
     all layers of the discriminator are normalised spectrally. LReLU: leaky ReLU of slope {config.slope:g}."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    show("fig6", draw, parser(__doc__ or ""), arguments)
-
-
-if __name__ == "__main__":
-    main()

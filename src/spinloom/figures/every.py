@@ -1,0 +1,59 @@
+"""Figures by number, with their settings, into a finished folder and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spinloom.draw import Figure, png_bytes
+from spinloom.errors import BadInput
+from spinloom.figures import fig1, fig2, fig3, fig4, fig5, fig6
+from spinloom.figures.folder import Folder
+from spinloom.figures.settings import FigureSettings
+from spinloom.files import write_bytes
+from spinloom.processor import for_networks
+from spinloom.report import FIGURES, write_report, write_trials_report
+
+DRAWN: dict[int, Callable[[Folder, Any], tuple[Figure, str]]] = {
+    1: fig1.draw, 2: fig2.draw, 3: fig3.draw, 4: fig4.draw, 5: fig5.draw, 6: fig6.draw,
+}  # fmt: skip
+"""Number → from a folder and the figure's settings to the figure and its caption."""
+
+
+def draw_figures(
+    path: Path | str,
+    only: Sequence[int] = tuple(DRAWN),
+    out: Path | str | None = None,
+    settings: FigureSettings = FigureSettings(),  # noqa: B008
+    show: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Draw the paper's figures ``only`` (1 to 6) of a finished folder of a pipeline or of trials.
+
+    They go into ``path/figures`` and the folder's report, or into ``out``, each as a PNG that carries its caption.
+    Maps, paths and searches are computed from the runs and kept beside them: drawn again, a figure takes no time,
+    and a call that was stopped goes on.
+
+    Returns:
+        The files, in the order of ``only``; with ``out=None`` the report's path is the last.
+
+    Raises:
+        BadInput: not a finished folder; no such figure; a bad setting.
+    """
+    folder = Folder.open(Path(path), None if out is None else Path(out), show)
+    for number in only:
+        if number not in DRAWN:
+            raise BadInput(f"only={number}: the paper's figures are {min(DRAWN)} to {max(DRAWN)}; use some of these")
+    written = []
+    for number in only:
+        say(f"Fig. {number}")
+        with for_networks():
+            figure, caption = DRAWN[number](folder, getattr(settings, f"fig{number}", None))
+        folder.out.mkdir(parents=True, exist_ok=True)
+        file = folder.out / f"fig{number}.png"
+        write_bytes(file, png_bytes(figure, " ".join(caption.split())))
+        written.append(file)
+    if folder.out == folder.path / FIGURES:
+        written.append(write_report(folder.path) if folder.trials is None else write_trials_report(folder.path))
+    return written
