@@ -35,6 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "instance noise 0.1": {"instance_noise": 0.1},
     "R1, 0.01": {"r1": 0.01},
     "energy 3": {"energy": 3.0},
+    "rest 10": {"rest": 10.0, "energy_rise": 200},
+    "spectrum 1": {"spectrum": 1.0},
     "whitened": {"networks.whiten": True},
     "grid": {"networks.grid": True},
     "grid, whitened": {"networks.grid": True, "networks.whiten": True},

@@ -24,6 +24,7 @@ from spinloom.objectives import (
     real_loss,
     reconstruction_error,
     separate_gradients,
+    spectral_distance,
 )
 from spinloom.run import build_networks
 from spinloom.train import update
@@ -49,7 +50,20 @@ H = Hamiltonian(D=0.6)
 LEVEL, SCALE = -0.5, 0.3
 
 
-def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy=0.0, above=None, rest=0.0, still=None):
+def own_loss(
+    name,
+    player,
+    nets,
+    spins,
+    draw,
+    r1=0.0,
+    instance_noise=0.0,
+    energy=0.0,
+    above=None,
+    rest=0.0,
+    still=None,
+    spectrum=0.0,
+):
     """Eqs. (1)–(3) written out again for one player, from networks called anew."""
     beta, gamma = 0.03, 0.2
 
@@ -69,6 +83,18 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
             led = sl.relax(x.detach(), H, still.sweeps).double()
             loss = loss + rest * ((x - led) ** 2).sum((1, 2, 3)).mean() / x[0].numel()
         return loss
+
+    def spread(fakes):
+        """The energy distance, pair by pair."""
+
+        def amplitudes(x):
+            power = torch.fft.fft2(x).abs().square().sum(0).flatten()
+            return (power / power.sum()).sqrt()
+
+        f, g = [amplitudes(x) for x in fakes], [amplitudes(x) for x in spins]
+        between = sum((a - b).norm() for a in f for b in g) / len(f) / len(g)
+        inner = [sum((a - b).norm() for i, a in enumerate(s) for b in s[:i]) / math.comb(len(s), 2) for s in (f, g)]
+        return spectrum * (2 * between - sum(inner))
 
     def roughness():
         x = spins.clone().requires_grad_()
@@ -97,13 +123,13 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
         real, p = judged[:BATCH], judged[BATCH:]
         if player == "discriminator":
             return -log_sigmoid(real).mean() - log_sigmoid(-p).mean() + (roughness() if r1 else 0)
-        return -log_sigmoid(p).mean() + physics(fake)
+        return -log_sigmoid(p).mean() + physics(fake) + spread(fake)
     judged = judge(spins, x, fake)
     real, r, p = judged[:BATCH], judged[BATCH : 2 * BATCH], judged[2 * BATCH :]
     if player == "discriminator":
         loss = -log_sigmoid(real).mean() - 0.5 * log_sigmoid(-p).mean() - 0.5 * log_sigmoid(-r).mean()
         return loss + (roughness() if r1 else 0)
-    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean()) + physics(both)
+    return vae + gamma * (-0.5 * log_sigmoid(p).mean() - 0.5 * log_sigmoid(r).mean()) + physics(both) + spread(fake)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +140,9 @@ def own_loss(name, player, nets, spins, draw, r1=0.0, instance_noise=0.0, energy
         {"instance_noise": 0.3},
         {"energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE)},
         {"rest": 0.7, "still": Rest(H, 3)},
+        {"spectrum": 0.4},
     ],
-    ids=["paper", "r1", "noise", "energy", "rest"],
+    ids=["paper", "r1", "noise", "energy", "rest", "spectrum"],
 )
 @pytest.mark.parametrize(
     ("name", "kind", "player"),
@@ -184,6 +211,30 @@ def test_data_at_rest_are_at_no_distance_and_others_are():
     led = sl.relax(flipped.detach(), H, 1).double()
     assert torch.allclose(slope, 2 * (flipped.detach() - led) / flipped.numel(), atol=1e-12)  # and none through it
     assert torch.isnan(Rest(H).distance(torch.full((1, 3, 8, 8), torch.nan)))
+
+
+def test_the_spectral_distance_tells_distributions_apart_and_not_places():
+    cooled = sl.Schedule.geometric(1, 0.1, steps=20).then_relax(20)
+    labyrinths = sl.anneal(H, 16, 960, seed=0, schedule=cooled).double()
+    # the mean over independent halves of one distribution is 0 within its standard error
+    found = torch.stack([spectral_distance(*part.chunk(2)) for part in labyrinths.split(24)])
+    assert abs(float(found.mean())) < 3 * float(found.std()) / len(found) ** 0.5 < 0.1
+    # one direction out of the four that the symmetry makes alike
+    up = torch.stack([sl.ground_state(H, 16).spins.roll((k, 3 * k), (1, 2)) for k in range(16)]).double()
+    across = torch.stack([turned(x) for x in up])
+    both, again = torch.cat((up[:8], across[:8])), torch.cat((up[8:], across[8:]))
+    assert float(spectral_distance(up, labyrinths[:16])) > 0.1
+    assert float(spectral_distance(up, both)) > 0.1 > float(spectral_distance(again, both))
+    # neither the place of a texture nor their order matters
+    moved = torch.stack([x.roll((k, 5 * k), (1, 2)) for k, x in enumerate(labyrinths[:12])]).flip(0)
+    there, here = spectral_distance(moved, up), spectral_distance(labyrinths[:12], up)
+    assert float(there) == pytest.approx(float(here), abs=1e-6)
+
+
+def turned(spins):
+    """A quarter turn of lattice and spins about z, one of the Hamiltonian's symmetries."""
+    x, y, z = spins.rot90(1, (2, 1))
+    return torch.stack((-y, x, z))
 
 
 def test_r1_of_a_linear_discriminator_is_its_weights_square():

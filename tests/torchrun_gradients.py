@@ -18,7 +18,7 @@ SHAPES = {"size": (32, 32), "latent": 16, "generator": 4, "discriminator": 4, "e
 NETWORKS = {"dense": NetworkConfig(**{**SHAPES, "latent": 6}), "grid": NetworkConfig(**SHAPES, grid=True, whiten=True)}
 BATCH = 12
 H = Hamiltonian(D=0.6)
-PHYSICS = {"energy": 0.5, "above": EnergyLevel(H, -2.0, 0.16), "rest": 0.3, "still": Rest(H, 3)}
+PHYSICS = {"energy": 0.5, "above": EnergyLevel(H, -2.0, 0.16), "rest": 0.3, "still": Rest(H, 3), "spectrum": 0.4}
 
 
 def main(out: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spinloom.interchange import export_dataset, import_dataset
     from spinloom.invert import invert
     from spinloom.latent import Plane, latent_map
-    from spinloom.measure import Table, measure, structure_factor
+    from spinloom.measure import Table, measure
     from spinloom.micromagnetic import Micromagnetic
     from spinloom.networks import NetworkConfig
     from spinloom.novelty import novelty
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from spinloom.scaleout import simulate_on
     from spinloom.schedule import Schedule
     from spinloom.search import search
+    from spinloom.spectrum import structure_factor
     from spinloom.spiral import ground_state
     from spinloom.topology import bond_share, charge, nodal_points
     from spinloom.train import train
@@ -54,7 +55,8 @@ _ROOMS = {
     "interchange": ("export_dataset", "import_dataset"),
     "invert": ("invert",),
     "latent": ("Plane", "latent_map"),
-    "measure": ("Table", "measure", "structure_factor"),
+    "measure": ("Table", "measure"),
+    "spectrum": ("structure_factor",),
     "micromagnetic": ("Micromagnetic",),
     "networks": ("NetworkConfig",),
     "novelty": ("novelty",),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian, as_spins
-from spinloom.measure import structure_factor, wave_vectors
+from spinloom.spectrum import structure_factor, wave_vectors
 from spinloom.topology import charge
 
 Space = Literal["features", "spins"]

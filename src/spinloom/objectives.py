@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from spinloom.anneal import relax
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.spectrum import structure_factor
+from spinloom.torchrun import gathered
 from spinloom.typing import Latents, Logits, Spins
 
 Networks = Mapping[str, nn.Module]
@@ -121,6 +123,50 @@ class Rest:
         return reconstruction_error(fixed, spins)
 
 
+def spectrum(spins: Spins) -> Tensor:
+    r"""√(S(q)/Σ_q S), (…, H·W): a unit vector a texture, the same wherever the texture stands on the lattice.
+
+    The distance of two is √2 times Hellinger's between their structure factors as distributions over q.
+    """
+    factor = structure_factor(spins.float() if spins.dtype == torch.bfloat16 else spins).flatten(-2)
+    return (factor / factor.sum(-1, keepdim=True) + 1e-12).sqrt()
+
+
+def spectral_distance(fakes: Tensor, spins: Tensor, share: tuple[int, int] = (0, 1)) -> Tensor:
+    r"""The energy distance of two distributions of textures, each seen by its :func:`spectrum` alone.
+
+    .. math:: 2\,E|f - g| - E|f - f'| - E|g - g'|
+
+    with f of the fakes, g of the data, estimated without bias from all pairs of different textures (Székely & Rizzo
+    2013); 0 for one and the same distribution, positive for any other. A sum over pairs does not fall apart into
+    shares of a batch: with ``share`` (number, parts) every process has its fakes' pairs with the whole batch's, and
+    its value is so scaled that the processes' slopes average to those of the whole.
+
+    Args:
+        fakes: (n, 3, H, W), those that the slope is for.
+        spins: (m, 3, H, W) real textures.
+        share: which part of the batch these are, of how many.
+    """
+    own, real = spectrum(fakes), spectrum(spins)
+    number, parts = share
+    fake, data = (gathered(own), gathered(real)) if parts > 1 else (own.detach(), real)
+    n = len(fake)
+    mine = slice(number * len(own), (number + 1) * len(own))
+    apart = torch.ones(len(own), n, dtype=own.dtype, device=own.device)
+    apart[:, mine].fill_diagonal_(0)
+    to_data = 2 * _distances(own, data.detach()).mean()
+    # a pair's slope is in either of its two rows, its distance in both
+    between = _distances(own, fake)
+    among = parts * (between * apart).sum() / (n * (n - 1))
+    within = _distances(data, data).sum() / (len(data) * (len(data) - 1))
+    return to_data - 2 * among + (among - within).detach()
+
+
+def _distances(one: Tensor, two: Tensor) -> Tensor:
+    """|a − b| of every two unit vectors, (n, m), with a slope where they coincide."""
+    return (2 - 2 * one @ two.mT).clamp(min=1e-12).sqrt()
+
+
 def separate_gradients(nets: Networks, players: tuple[str, ...], losses: Mapping[str, Tensor]) -> Gradients:
     """Every player's gradient by differentiating its own loss; players of one loss go together."""
     together: dict[int, list[str]] = {}
@@ -179,6 +225,8 @@ class Objective(abc.ABC):
         above: the level for that.
         rest: the same loss has rest times :meth:`Rest.distance` of its fakes more; 0 (the paper) has none.
         still: what leads there.
+        spectrum: the same loss has spectrum times :func:`spectral_distance` of its prior samples from the batch's
+            real textures more; 0 (the paper) has none.
     """
 
     beta: float | int = 0.001
@@ -189,9 +237,10 @@ class Objective(abc.ABC):
     above: EnergyLevel | None = None
     rest: float | int = 0.0
     still: Rest | None = None
+    spectrum: float | int = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest"):
+        for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest", "spectrum"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a loss weight is finite and not negative, e.g. 0.001")
 
@@ -224,10 +273,12 @@ class Objective(abc.ABC):
             shown = shown + self.instance_noise * blur.flatten(0, 1)
         return nets["discriminator"](shown)
 
-    def _physics(self, fakes: Spins) -> Tensor:
-        """The Hamiltonian's part of the generator's loss."""
+    def _physics(self, fakes: Tensor, prior: Tensor, spins: Tensor, draw: Draw) -> Tensor:
+        """What the Hamiltonian and the structure factor have to say in the generator's loss."""
         loss = self.energy * self.above.excess(fakes) if self.energy and self.above else fakes.new_zeros(())
-        return loss + self.rest * self.still.distance(fakes) if self.rest and self.still else loss
+        if self.rest and self.still:
+            loss = loss + self.rest * self.still.distance(fakes)
+        return loss + self.spectrum * spectral_distance(prior, spins, draw.share) if self.spectrum else loss
 
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
         """R1's part of the discriminator's loss."""
@@ -278,7 +329,7 @@ class GAN(Objective):
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
         fakes = nets["generator"](latents.prior)
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
-        judged["generator"] = judged["generator"] + self._physics(fakes)
+        judged["generator"] = judged["generator"] + self._physics(fakes, fakes, spins, latents)
         return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
@@ -289,7 +340,7 @@ class GAN(Objective):
         own, pull = one_pass(nets["discriminator"], logits, leaf, losses["discriminator"], losses["generator"])
         own, penalty = self._penalised(nets, spins, own)
         losses["discriminator"] = losses["discriminator"] + penalty
-        physics = self._physics(fakes)
+        physics = self._physics(fakes, fakes, spins, latents)
         losses["generator"] = losses["generator"] + physics
         generator = _pulled(nets["generator"], physics, fakes, pull)
         return {"discriminator": own, "generator": generator}, {name: v.detach() for name, v in losses.items()}
@@ -321,7 +372,7 @@ class Hybrid(Objective):
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         adversarial = judged.pop("adversarial")
         judged["discriminator"] = judged["discriminator"] + self._penalty(nets, spins)
-        physics = self._physics(fakes)
+        physics = self._physics(fakes, fakes[len(spins) :], spins, latents)
         return {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
@@ -335,7 +386,7 @@ class Hybrid(Objective):
         own, penalty = self._penalised(nets, spins, own)
         judged["discriminator"] = judged["discriminator"] + penalty
         encoder = torch.autograd.grad(vae, list(nets["encoder"].parameters()), retain_graph=True)
-        physics = self._physics(fakes)
+        physics = self._physics(fakes, fakes[len(spins) :], spins, latents)
         generator = _pulled(nets["generator"], vae + physics, fakes, pull)
         losses = {"encoder": vae, "generator": vae + self.gamma * adversarial + physics, **judged, **record}
         return (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import as_spins
-from spinloom.measure import structure_factor
+from spinloom.spectrum import structure_factor
 from spinloom.topology import charge
 from spinloom.typing import SiteMap, Spins
 

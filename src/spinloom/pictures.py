@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
-from spinloom.measure import wave_vectors
+from spinloom.spectrum import wave_vectors
 from spinloom.typing import SiteMap, Spins
 
 SHARP = 0.02

@@ -125,6 +125,15 @@ def _lost(error: Exception) -> str:
     return f"torchrun: another process has stopped ({why}); what it said is the reason, the same command goes on"
 
 
+def gathered(x: Tensor) -> Tensor:
+    """The shares of all processes along the first axis, in their order; no slope goes through it."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return x.detach()
+    parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)
+
+
 class _Sum(torch.autograd.Function):
     """The sum over all processes; the slope of a sum of all their losses is again a sum."""
 

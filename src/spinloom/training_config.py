@@ -33,8 +33,12 @@ class TrainingConfig:
         rest: weight, in the same loss, of the mean squared distance of its fakes, over N = 3HW as the reconstruction
             error, from where ``rest_sweeps`` zero-temperature sweeps lead them; 0 (the paper) has none.
         rest_sweeps: of alignment; annealed data hardly move under them.
-        energy_rise: steps over which both weights grow from 0, in proportion; 0 has all of them at once. Textures
-            that bend as little as possible have no defects either: they set in once the encoder holds the data.
+        spectrum: weight, in the same loss, of the energy distance between the structure factors of its prior samples
+            and those of the batch's real textures, as distributions over q; 0 (the paper) has none. It tells
+            labyrinths that all run one way, or too straight, from the data's.
+        energy_rise: steps over which energy, rest and spectrum grow from 0, in proportion; 0 has all of them at once.
+            Textures that bend as little as possible have no defects either: they set in once the encoder holds the
+            data.
         halving: steps in which the learning rates halve, rate · 2^(−step/halving); 0 (the paper) keeps them.
         discriminator_rate: the discriminator's learning rate in units of ``rate``; 1 (the paper) is the same.
         fraction: share of the data set, from its start, that is trained on; the rest is held out.
@@ -64,6 +68,7 @@ class TrainingConfig:
     energy: float | int = 0.0
     rest: float | int = 0.0
     rest_sweeps: int = 20
+    spectrum: float | int = 0.0
     energy_rise: int = 0
     discriminator_rate: float | int = 1.0
     fraction: float = 0.75
@@ -122,9 +127,10 @@ class TrainingConfig:
 
     def losses(self, above: EnergyLevel | None = None, still: Rest | None = None, step: int | None = None) -> Objective:
         """The objective: its weights after ``step`` steps (else in the end), and what the Hamiltonian's refer to."""
-        weights = {name: getattr(self, name) for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest")}
+        names = ("beta", "gamma", "r1", "instance_noise", "energy", "rest", "spectrum")
+        weights = {name: getattr(self, name) for name in names}
         if step is not None and step < self.energy_rise:
-            for name in ("energy", "rest"):
+            for name in ("energy", "rest", "spectrum"):
                 weights[name] *= step / self.energy_rise
         return OBJECTIVES[self.objective](**weights, above=above, still=still)
 

@@ -158,7 +158,12 @@ class Board:
 
 def caption(folder: Folder, settings: DDLS, latent: int) -> str:
     training = folder.results["config"]["training"]
-    weights = {"energy": "the samples’ energy above the data’s", "r1": "the discriminator’s gradient at the data"}
+    weights = {
+        "energy": "the samples’ energy above the data’s",
+        "rest": "their distance from rest",
+        "spectrum": "that of their structure factors from the data’s",
+        "r1": "the discriminator’s gradient at the data",
+    }
     further = [f"{words} (weight {training[name]:g})" for name, words in weights.items() if training.get(name)]
     more = f" The losses here also hold {' and '.join(further)}." if further else ""
     return f"""The paper’s Fig. 1, with the textures ({folder.sides} sites, codes of {latent} numbers) of this

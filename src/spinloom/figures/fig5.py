@@ -29,12 +29,13 @@ from spinloom.figures.settings import Fig5
 from spinloom.figures.sheet import INK, Sheet, tidy
 from spinloom.findings import Found
 from spinloom.latent import LatentMap, Plane, latent_map
-from spinloom.measure import Table, measure, structure_factor
+from spinloom.measure import Table, measure
 from spinloom.paths import Path as LatentPath
 from spinloom.paths import interpolate
 from spinloom.rows import fixed
 from spinloom.run import Run
 from spinloom.search import search
+from spinloom.spectrum import structure_factor
 from spinloom.topology import nodal_centres
 
 GOALS = {"I": ("max-mz", "most $M_z$"), "II": ("min-mz", "least $M_z$"), "III": ("min-energy", "least ε")}
