@@ -1,6 +1,6 @@
 """What pulls at a hybrid's generator: the gradient of each term of its loss on its parameters, and how they lie.
 
-    python benchmarks/pulls.py RUN --reference DATA [--gamma 0.2] [--energy 30] [--rest 10] [--batches 4]
+    python benchmarks/pulls.py RUN --reference DATA [--gamma 0.2] [--energy 30] [--rest 10] [--spectrum 1] [--batches 4]
 
 Adam sees the sum of the terms alone, and that up to a factor. Of every term, the norm of its mean gradient over the
 batches, at the weights given (default: the run's own), and its cosine to the others'.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spinloom import run as runs
 from spinloom.dataset import open_dataset
-from spinloom.objectives import Rest, real_loss, reconstruction_error
+from spinloom.objectives import Rest, real_loss, reconstruction_error, spectral_distance
 from spinloom.train import _level, draw_latents
 
 
@@ -42,6 +42,7 @@ def pulls(run: runs.Run, reference: Path, weights: dict[str, float], batches: in
             "adversarial, prior": weights["gamma"] * 0.5 * real_loss(logits[batch:]),
             "energy": weights["energy"] * above.excess(fakes),
             "rest": weights["rest"] * still.distance(fakes),
+            "spectrum": weights["spectrum"] * spectral_distance(fakes[batch:], spins),
         }
         for name, term in terms.items():
             slopes = torch.autograd.grad(term, parameters, retain_graph=True)
@@ -53,7 +54,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--reference", type=Path, required=True)
-    for weight in ("gamma", "energy", "rest"):
+    for weight in ("gamma", "energy", "rest", "spectrum"):
         parser.add_argument(f"--{weight}", type=float)
     parser.add_argument("--batches", type=int, default=4)
     asked = parser.parse_args()
@@ -61,7 +62,7 @@ if __name__ == "__main__":
     own = trained.config["training"]
     chosen = {
         name: own.get(name, 0.0) if getattr(asked, name) is None else getattr(asked, name)
-        for name in ("gamma", "energy", "rest")
+        for name in ("gamma", "energy", "rest", "spectrum")
     }
     means = pulls(trained, asked.reference, chosen, asked.batches)
     told = {

@@ -364,6 +364,23 @@ def _train_on_broken(data, out):
     train(broken, out, NETWORKS, settings(steps=8), show=False)
 
 
+def test_a_divergence_of_whitened_networks_ends_in_a_line_too(data, tmp_path):
+    shapes = replace(NETWORKS, latent=16, grid=True, whiten=True)
+    with pytest.raises(FloatingPointError, match=r"step \d+: .*not finite.*try a smaller rate"):
+        train(data, tmp_path / "run", shapes, settings(steps=6, rate=1e30), show=False)
+
+
+def test_an_interrupt_that_comes_too_late_is_not_swallowed():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), deferred_interrupt() as caught:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert caught == [signal.SIGINT]
+    with pytest.raises(ZeroDivisionError), deferred_interrupt() as caught:  # who has looked at it stops as it likes
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
     train(data, tmp_path / "run", NETWORKS, settings(), show=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]

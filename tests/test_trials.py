@@ -6,20 +6,24 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from spinloom.commands_compare import reproduce
 from spinloom.errors import BadInput
 from spinloom.estimate import estimated_seconds
+from spinloom.files import read_lines
 from spinloom.networks import NetworkConfig
-from spinloom.pipeline import PipelineConfig
-from spinloom.run import WEIGHTS, read_tensors
+from spinloom.pipeline import PipelineConfig, run_pipeline
+from spinloom.run import CHECKPOINT, WEIGHTS, read_tensors, step_of
 from spinloom.sample import DDLS
 from spinloom.training_config import TrainingConfig
-from spinloom.trials import combined, run_trials
+from spinloom.trials import combined, pin_trials, run_trials
 
 TINY = PipelineConfig(
     D=0.6,
@@ -91,11 +95,14 @@ def one_thread():
 def everything(out):
     """The weights of all trials, and their rows without the time they took."""
     weights = [
-        read_tensors(out / f"trial-{t}" / name / WEIGHTS)[0] for t in (0, 1) for name in ("vae", "gan", "hybrid")
+        read_tensors(folder / name / WEIGHTS)[0]
+        for folder in sorted(out.glob("trial-*"))
+        for name in ("vae", "gan", "hybrid")
     ]
     rows = json.loads((out / "results.json").read_text())["rows"]
     for row in rows:
-        row["over_trials"].pop("seconds", None)
+        for name in ("seconds", "train_seconds"):
+            row["over_trials"].pop(name, None)
     return weights, rows
 
 
@@ -114,30 +121,94 @@ def test_trials_side_by_side_are_those_one_after_the_other(one_thread, tmp_path,
     assert {"trial 0: training hybrid for 2 steps", "trial 1: training hybrid for 2 steps"} <= set(said)
 
 
-def test_killed_side_by_side_nobody_goes_on_and_the_same_command_does(tmp_path):
+TRIALS = [0, 1, 2]
+
+
+def test_stopped_side_by_side_nobody_goes_on_and_the_same_command_does(tmp_path):
+    """Three trials, two at a time, ended in every way there is; each time what was in hand is kept or made again."""
     changes = "--size 32 --samples 200 --prior-samples 50 --ddls-samples 0 --training.steps 40 --training.batch 8"
     shapes = "--networks.generator 4 --networks.discriminator 4 --networks.encoder 4 --networks.widest 8"
-    command = [sys.executable, "-m", "spinloom", "trials", "OUT", "--trials", "2", "--jobs", "2", "--quiet"]
-    command += [*changes.split(), *shapes.split(), "--training.checkpoint-every", "5"]
+    command = [sys.executable, "-m", "spinloom", "trials", "OUT", "--trials", "3", "--jobs", "2", "--quiet"]
+    command += [*changes.split(), *shapes.split(), "--training.checkpoint-every", "5", "--training.log-every", "1"]
     outs = {name: [str(tmp_path / name) if word == "OUT" else word for word in command] for name in ("whole", "cut")}
     subprocess.run(outs["whole"], check=True, capture_output=True)
-    for end in (signal.SIGKILL, signal.SIGINT):
+    runs = [tmp_path / "cut" / f"trial-{t}" / name for t in TRIALS for name in ("vae", "gan", "hybrid")]
+    for end in ("parent killed", "Ctrl-C", "terminated", "trial killed"):
+        begun = sum((run / "metrics.jsonl").exists() for run in runs)
         process = subprocess.Popen(outs["cut"], stderr=subprocess.PIPE, text=True, start_new_session=True)
         until = time.monotonic() + 120
-        logs = [tmp_path / "cut" / f"trial-{t}" / name / "metrics.jsonl" for t in (0, 1) for name in ("vae", "gan")]
-        begun = sum(log.exists() for log in logs)
-        while sum(log.exists() for log in logs) <= begun and time.monotonic() < until:
+        while sum((run / "metrics.jsonl").exists() for run in runs) <= begun and time.monotonic() < until:
             time.sleep(0.02)
-        if end == signal.SIGKILL:
+        if end == "parent killed":
             process.kill()
+        elif end == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        elif end == "terminated":
+            process.terminate()
         else:
-            os.killpg(process.pid, end)
-        _, said = process.communicate(timeout=120)  # its children hold the pipe's end
-        assert process.returncode != 0
-        assert "Traceback" not in said
+            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            command_lines = {c: Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
+            trial = next(c for c, line in command_lines.items() if b"resource_tracker" not in line)
+            os.kill(int(trial), signal.SIGKILL)
+        _, said = process.communicate(timeout=180)  # its children hold the pipe's end
+        assert process.returncode != 0, end
+        assert "Traceback" not in said, said
+        if end == "trial killed":
+            assert process.returncode == 2 and "use fewer jobs" in said
+        for run in runs:  # a step that has been logged is kept, or made again by who goes on
+            if end in ("Ctrl-C", "terminated") and (logged := read_lines(run / "metrics.jsonl")):
+                assert step_of(run / CHECKPOINT) >= logged[-1]["step"]
     assert not (tmp_path / "cut" / "results.json").exists()
     subprocess.run(outs["cut"], check=True, capture_output=True)
     assert same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
+
+
+def test_many_calls_may_begin_at_once(tmp_path):
+    """As the jobs of an array do, each with a trial of its own."""
+    for attempt in range(30):
+        out, refused = tmp_path / f"out-{attempt}", []
+
+        def begin(out=out, refused=refused):
+            try:
+                pin_trials(out, TINY, 3)
+            except BadInput as error:
+                refused.append(error)
+
+        crew = [threading.Thread(target=begin) for _ in range(6)]
+        for one in crew:
+            one.start()
+        for one in crew:
+            one.join()
+        assert not refused and [file.name for file in out.iterdir()] == ["trials.json"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(BadInput, match=r"thesis\.txt"):
+        pin_trials(tmp_path / "other", TINY, 3)
+
+
+def test_reproduce_refuses_a_folder_before_it_times_the_machine(tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").touch()
+    monkeypatch.setattr("spinloom.estimate.estimated_seconds", lambda *_: pytest.fail("timed"))
+    with pytest.raises(BadInput, match=r"thesis\.txt"):
+        reproduce(tmp_path)
+
+
+def test_a_full_disk_does_not_hide_what_a_training_says_of_it(tmp_path, monkeypatch):
+    real = sys.modules["spinloom.files"]._write
+
+    def full(path, *rest):
+        if path.name == "checkpoint.safetensors" and path.parent.name == "gan":
+            monkeypatch.setattr(sys.modules["spinloom.files"], "_write", refuse)
+            refuse(path)
+        real(path, *rest)
+
+    def refuse(path, *_):
+        raise BadInput(f"{path}: cannot be written (No space left on device); free the disk")
+
+    monkeypatch.setattr(sys.modules["spinloom.files"], "_write", full)
+    config = replace(TINY, training=replace(TINY.training, steps=4, checkpoint_every=2, watch_every=0))
+    with pytest.raises(BadInput, match=r"gan.*No space left.*there is no checkpoint yet"):
+        run_pipeline(tmp_path / "out", config, show=False)
 
 
 def test_one_trial_has_no_spread():
@@ -145,9 +216,32 @@ def test_one_trial_has_no_spread():
         "name": "a", "folder": "a", "source": "vae", "method": "prior", "relax": 0, "samples": 3, "seconds": 2.0,
         "measures": {"energy_excess": {"mean": -0.1, "std": 0.01}}, "coverage": None,
     }  # fmt: skip
-    (row,) = combined([{"rows": [entry]}])
+    (row,) = combined([{"rows": [entry], "seconds": {}}])
     assert row["over_trials"]["energy_excess"] == {"mean": -0.1, "std": None, "values": [-0.1]}
+    after = entry | {"folder": "a-relaxed", "relax": 20, "seconds": 0.5}
+    rows = combined([{"rows": [entry, after], "seconds": {"train vae": 7.0}}])
+    assert [row["over_trials"]["seconds"]["mean"] for row in rows] == [2.0, 2.5]  # with what is relaxed
+    assert rows[1]["over_trials"]["train_seconds"]["mean"] == 7.0
     assert "nodal_points" not in row["over_trials"]
+
+
+def test_a_space_is_informative_if_it_is_in_every_trial():
+    def results(informative):
+        space = {"coverage": 0.5, "data_against_data": 0.9, "informative": informative, "broad": False, "controls": {}}
+        entry = {
+            "name": "a",
+            "folder": "a",
+            "source": "vae",
+            "method": "prior",
+            "relax": 0,
+            "samples": 3,
+            "seconds": 2.0,
+        }
+        return {"rows": [entry | {"measures": {}, "coverage": {"spins": space}}], "seconds": {}}
+
+    for verdicts in ((True, False), (False, True), (True, True)):
+        (row,) = combined([results(verdict) for verdict in verdicts])
+        assert row["informative"] == {"spins": all(verdicts)}
 
 
 def test_the_estimate_grows_with_the_work():

@@ -89,6 +89,33 @@ def test_spread_is_one_for_the_data_and_none_for_copies(data):
     assert reference.spread(data[:1].expand(40, -1, -1, -1)) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("modes", [1, 3, 20])
+def test_few_modes_are_noticed_behind_a_generators_defects(data, tmp_path, modes):
+    """Copies of a few textures, each with noise on its spins, as raw samples have defects of their own."""
+
+    class Copies(torch.nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.anything = torch.nn.Linear(1, 1)
+            self.textures, self.drawn = data[:count], 0
+
+        def forward(self, z):
+            chosen = self.textures[(self.drawn + torch.arange(len(z))) % len(self.textures)]
+            self.drawn += len(z)
+            seeds = (z[:, 1] * 1e6).long().tolist()
+            noise = [torch.randn(chosen[0].shape, generator=torch.Generator().manual_seed(abs(s))) for s in seeds]
+            return torch.nn.functional.normalize(chosen + 0.1 * torch.stack(noise), dim=1)
+
+    held_out = data[100:]
+    watch = Watch(tmp_path, data.window(100, 100), 4, seed=3)
+    watch.look(1, Copies(modes))
+    assert watch.lines[-1]["collapse"] == "distinctness"
+    watch.lines.clear()
+    watch.look(1, Copies(100))
+    assert "collapse" not in watch.lines[-1]
+    assert CoverageReference(held_out, H=H).distinctness(data[:100]) == pytest.approx(1, abs=0.3)
+
+
 def look(step, coverage=0.5, spread=1.0, broad=False):
     return {"step": step, "coverage": coverage, "spread": spread, "broad": broad}
 
@@ -104,6 +131,8 @@ def look(step, coverage=0.5, spread=1.0, broad=False):
         ([look(1, spread=0.2), look(2, spread=0.05)], None),
         ([look(1), look(2, spread=0.4), look(3, spread=0.9)], None),  # it came back
         ([], None),
+        ([look(1) | {"distinctness": 0.1}], "distinctness"),  # at the first look already
+        ([look(1) | {"distinctness": 0.9}], None),
         # a generator that learns: fewer and fewer of its samples lie far off the data
         ([look(1, 1.0, 33.8, True), look(2, 1.0, 13.6), look(3, 1.0, 2.4), look(4, 0.94, 0.98)], None),
         ([look(1, 0.0, 50.0, True), look(2, 0.0, 0.4, True)], "spread"),  # all alike, wherever that is
@@ -114,6 +143,9 @@ def test_a_collapse_is_noticed(lines, name):
 
 
 def test_a_collapse_is_said():
+    alike = {"step": 9, "nodal_points": 1.0, "collapse": "distinctness", "distinctness": 0.1, "coverage": 0.9}
+    alike |= {"broad": False, "data_against_data": 0.95}
+    assert "near copies (distinctness 0.10)" in said(alike)
     found = {"step": 9, "nodal_points": 1.0, "collapse": "coverage"}
     assert "its coverage has fallen" in said(found) and "mode collapse" in said(found)
 

@@ -13,7 +13,7 @@ from spinloom import presets
 from spinloom.dataset import Dataset, open_dataset, repair_dataset, verify_dataset, write_dataset
 from spinloom.dataset import simulate as simulate_dataset
 from spinloom.errors import BadInput
-from spinloom.files import read_json
+from spinloom.files import read_json, read_lines
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import (
     AsJson,
@@ -35,6 +35,7 @@ from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
 from spinloom.shards import read_info
 from spinloom.torchrun import speaks
 from spinloom.train import train as train_run
+from spinloom.watch import FILE as WATCHED
 
 MODEL = "labyrinth-128"
 """The model of the package that is raced if none is named."""
@@ -153,7 +154,8 @@ def train(
     if not speaks():
         return
     if as_json:
-        print_json({"path": str(run.path), "step": run.step, "objective": run.objective})
+        seen = [line["step"] for line in read_lines(run.path / WATCHED) if "collapse" in line]
+        print_json({"path": str(run.path), "step": run.step, "objective": run.objective, "collapse": seen})
     else:
         print(f"{out}: {run.objective} of {run.step} steps; draw from it with `spinloom sample {out} OUT -n 1000`")
 

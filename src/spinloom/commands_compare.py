@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -133,11 +133,16 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         console.print("† no claim: samples off the data inflate it, or a control comes near data against data")
 
 
+Device = Annotated[Literal["cpu", "cuda"], Parameter(help="Where textures are annealed, and networks trained.")]
+Jobs = Annotated[Count, Parameter(help="Trials at a time, each a process with its share of the cores.")]
+
+
 def run(
     out: Path,
     /,
     *,
     preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.PIPELINES)}.")] = "quick",
+    device: Device = "cpu",
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -152,15 +157,12 @@ def run(
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
     say = listener(quiet or as_json)
     notes = presets.NOTES.get(preset, ())
-    results = run_pipeline(out, config, preset, notes, not (quiet or as_json), say)
+    results = run_pipeline(out, config, preset, notes, not (quiet or as_json), say, device=device)
     if as_json:
         print_json(results)
     else:
         _print_rows(results["rows"])
         print(f"pictures and the whole table: {out / 'report.html'}")
-
-
-Jobs = Annotated[Count, Parameter(help="Trials at a time, each a process with its share of the cores.")]
 
 
 def trials(
@@ -171,6 +173,7 @@ def trials(
     trials: Annotated[Count, Parameter(help="Independent trainings of each objective.")] = 5,
     only: Annotated[Whole | None, Parameter(help="This trial alone, from 0: several machines take one each.")] = None,
     jobs: Jobs = 1,
+    device: Device = "cpu",
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -189,7 +192,7 @@ def trials(
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
     say = listener(quiet or as_json)
     notes = presets.NOTES.get(preset, ())
-    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say, jobs)
+    results = run_trials(out, config, trials, only, preset, notes, not (quiet or as_json), say, jobs, device)
     if as_json:
         print_json(results)
     elif results is None:
@@ -205,6 +208,7 @@ def reproduce(
     *,
     preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRIALS)}.")] = "quick",
     jobs: Jobs = 1,
+    device: Device = "cpu",
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -220,15 +224,17 @@ def reproduce(
     """
     from spinloom.estimate import estimated_seconds
     from spinloom.figures.every import draw_figures
+    from spinloom.trials import RESULTS, pin_trials
 
     count = presets.pick(presets.TRIALS, preset)
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
-    if not (quiet or as_json):
-        stages = estimated_seconds(config, count, jobs)
+    pin_trials(out, config, count)  # refuses another's folder before the machine is timed
+    if not (quiet or as_json or (out / RESULTS).is_file()):
+        stages = estimated_seconds(config, count, jobs, device)
         for stage, seconds in stages.items():
             print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
         print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
-    trials(out, preset=preset, trials=count, jobs=jobs, changes=changes, quiet=quiet, as_json=as_json)
+    trials(out, preset=preset, trials=count, jobs=jobs, device=device, changes=changes, quiet=quiet, as_json=as_json)
     draw_figures(out, show=not (quiet or as_json), say=listener(quiet or as_json))
 
 

@@ -56,6 +56,8 @@ class Coverage:
         bandwidth: σ of the Gaussian kernel, in the units of the space (:func:`median_bandwidth`).
         knn: precision, recall, density and coverage from k nearest neighbours, a second opinion.
         knn_data_against_data: the same with held-back data in place of the fakes.
+        distinctness: how far a fake is from the nearest other one, in units of the data's: near 0 where there are few
+            modes (:meth:`CoverageReference.distinctness`).
         k: the number of neighbours in ``knn``.
         sector: which sector the control of that name keeps.
         counts: how many textures each figure compares.
@@ -71,6 +73,7 @@ class Coverage:
     bandwidth: float
     knn: dict[str, float]
     knn_data_against_data: dict[str, float]
+    distinctness: float
     k: int
     sector: str
     counts: dict[str, int]
@@ -200,6 +203,7 @@ class CoverageReference:
             bandwidth=self.bandwidth,
             knn=_knn(found),
             knn_data_against_data=dict(self._knn),
+            distinctness=self._distinct(model),
             k=self.k,
             sector=self._sector,
             counts={**self._counts, "fakes": len(model)},
@@ -214,6 +218,22 @@ class CoverageReference:
         """
         model = self._embed(_textures(fakes, "fakes", max(20, self.k + 1), self.size))
         return float(torch.pdist(model).median() / torch.pdist(self._real).median())
+
+    def distinctness(self, fakes: Any) -> float:
+        """The median distance of a fake to the nearest other one, over that of as many real textures; 0 for few modes.
+
+        Of 200 fakes that are a few textures with small differences, each has near fellows, however far the modes are
+        apart: :meth:`spread` does not see that.
+
+        Raises:
+            BadInput: as a call.
+        """
+        return self._distinct(self._embed(_textures(fakes, "fakes", max(20, self.k + 1), self.size)))
+
+    def _distinct(self, model: Tensor) -> float:
+        count = min(len(model), len(self._real))
+        alike, real = (_neighbours(some[:count], 1)[0].median() for some in (model, self._real))
+        return float(alike / real)
 
     def _embed(self, textures: Tensor) -> Tensor:
         if self.space == "spins":

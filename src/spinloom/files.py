@@ -188,6 +188,31 @@ def write_new_json(path: Path | str, content: Any) -> bool:
     return write_new_bytes(path, _as_text(content).encode())
 
 
+def pinned(path: Path, content: Any, what: str) -> Any:
+    """What the JSON file ``path`` holds: ``content``, if this call is the first of any number to write it.
+
+    Its folder is ``what`` ("a folder of trials"), made if need be.
+
+    Raises:
+        BadInput: the folder has no such file but holds something else, is a file, or cannot be used.
+    """
+    folder = path.parent
+    while not path.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            strangers = sorted(file.name for file in folder.iterdir() if not _PARTIAL.fullmatch(file.name))
+        except FileExistsError:
+            raise BadInput(f"{folder}: exists and is not {what}; use another folder") from None
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be used ({error.strerror}); name another folder") from error
+        if path.is_file():  # another process's, since the loop looked
+            break
+        if strangers:
+            raise BadInput(f"{folder}: exists, holds {strangers[0]} and is not {what}; use another folder")
+        write_new_json(path, content)
+    return read_json(path)
+
+
 def _as_text(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 

@@ -337,6 +337,8 @@ class Whitening(nn.Module):
         self.covariance.lerp_(second - torch.outer(first, first) + torch.outer(away, away), self.MOMENTUM)
         self.mean.lerp_(first, self.MOMENTUM)
         self.variance.lerp_(variance, self.MOMENTUM)
+        if not self.covariance.isfinite().all():
+            return  # nor is the loss, which says so
         values, vectors = torch.linalg.eigh(self.covariance.double())
         root = (vectors * values.clamp(min=1e-6 * float(values[-1])).rsqrt()) @ vectors.T
         left = (1 - self.variance).clamp(min=self.LEAST).sqrt()

@@ -112,7 +112,7 @@ def _summary(results: Mapping[str, Any], rows: Sequence[Row]) -> str:
         for name, value in facts
         if value not in (None, "")
     )
-    lines = [*_findings(rows), *map(str, results.get("notes") or [])]
+    lines = [*_findings(rows), *_collapses(results), *map(str, results.get("notes") or [])]
     points = "".join(f"<li>{escape(line)}</li>" for line in lines)
     spent = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{_duration(value)}</td></tr>' for name, value in seconds.items()
@@ -170,6 +170,16 @@ def _findings(rows: Sequence[Row]) -> list[str]:
             found = f"ε = {fixed(mean[id(row)], 4)}{_nodal_words(row)}"
             lines.append(f"Baseline without learning: {row.name}, {found}.")
     return lines
+
+
+def _collapses(results: Mapping[str, Any]) -> list[str]:
+    """At which looks the modes of a training seemed to collapse."""
+    return [
+        f"{display_name(name)}: at its looks after {', '.join(map(str, steps))} steps the modes seemed to collapse "
+        "(watch.jsonl)."
+        for name, steps in (results.get("collapse") or {}).items()
+        if steps
+    ]
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -238,6 +248,7 @@ def _neighbours_table(results: Mapping[str, Any], rows: Sequence[Row], spaces: S
         columns.append((escape(space), "coverage", _coverage_cell(space, "coverage")))
         for name in ("precision", "recall", "density", "coverage"):
             columns.append((escape(space), f"k-NN {name}", _coverage_cell(space, "knn", name)))
+        columns.append((escape(space), "distinctness", _coverage_cell(space, "distinctness")))
     return _row_table(results, rows, columns, "Coverage and nearest neighbours")
 
 
@@ -307,7 +318,8 @@ def _coverage_section(results: Mapping[str, Any], rows: Sequence[Row], spaces: S
         f"textures repeated, the data without one symmetry sector{sector}, and noise.</p>"
         f"{table(f'<tr>{head}</tr>', body, 'Coverage controls')}"
         f"{_neighbours_table(results, rows, spaces)}<p>k-NN: precision, recall, density and coverage from nearest "
-        f"neighbours, a second opinion; density may exceed 1.{_footnote(spaces, rows)}</p>"
+        f"neighbours, a second opinion; density may exceed 1. Distinctness: the median distance to the nearest other "
+        f"sample, in units of the data's; near 0 where there are few modes.{_footnote(spaces, rows)}</p>"
     )
 
 

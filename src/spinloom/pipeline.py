@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from spinloom.anneal import anneal
 from spinloom.coverage import FEWEST, Coverage, CoverageReference, Space
 from spinloom.dataset import Dataset, open_dataset, simulate, write_dataset
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_json
+from spinloom.files import pinned, read_lines, write_json
 from spinloom.hamiltonian import Dmi, Hamiltonian
 from spinloom.measure import Table, measure
 from spinloom.networks import NetworkConfig
@@ -26,6 +27,7 @@ from spinloom.schedule import Schedule, Step
 from spinloom.spiral import ground_state
 from spinloom.train import train
 from spinloom.training_config import QUIET, TrainingConfig
+from spinloom.watch import FILE as WATCHED
 
 try:
     import resource
@@ -145,11 +147,12 @@ def run_pipeline(
     show: bool = True,
     say: Callable[[str], None] = lambda line: None,
     data: Dataset | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run or resume the whole pipeline in ``out``; returns what ``results.json`` holds.
 
     ``data`` are textures annealed before, by the config's Hamiltonian; ``config.seed`` is then that of the networks,
-    their training and their samples alone.
+    their training and their samples alone. ``device`` is where textures are annealed and networks trained and sampled.
 
     The folder gets ``data/``, a run folder an objective (and an untrained one), ``samples/`` and ``measures/``
     a row, ``results.json``, PNGs and ``report.html``.
@@ -165,16 +168,19 @@ def run_pipeline(
     if data is None:
         say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
         with state.timed("simulate"):
-            data = simulate(out / "data", H, (config.size[0], config.size[1]), config.samples, config.seed, show=show)
+            size = (config.size[0], config.size[1])
+            data = simulate(out / "data", H, size, config.samples, config.seed, show=show, device=device)
     held_in, held_out = data.split(config.training.fraction)
 
     networks = config.networks
-    trained = {"untrained": train(data, out / "untrained", networks, replace(config.training, steps=0), show=False)}
+    train(data, out / "untrained", networks, replace(config.training, steps=0), show=False)
+    trained = {"untrained": runs.load(out / "untrained", device)}
     for objective in OBJECTIVES:
         say(f"training {objective} for {config.training.steps} steps")
         with state.timed(f"train {objective}"):
             training = replace(config.training, objective=objective)
-            trained[objective] = train(data, out / objective, networks, training, show, say=say)
+            run = train(data, out / objective, networks, training, show, device, say)
+            trained[objective] = runs.load(run.path, device)
 
     sources: list[tuple[_Row, Dataset]] = []
     for row in _rows(config):
@@ -276,7 +282,13 @@ def _results(
         "ground_state": lowest,
         "rows": rows,
         "reconstruction": rebuilt,
+        "collapse": {name: _collapse(out / name) for name in OBJECTIVES},
     }
+
+
+def _collapse(folder: Path) -> list[int]:
+    """At which looks at its training the modes seemed to collapse."""
+    return [line["step"] for line in read_lines(folder / WATCHED) if "collapse" in line]
 
 
 def _judged(
@@ -314,22 +326,13 @@ class _State:
     def open(cls, out: Path, config: PipelineConfig, preset: str | None) -> _State:
         path = out / STATE
         asked = config.as_dict()
-        if path.is_file():
-            there = read_json(path)
-            if not isinstance(there, dict) or not {"config", "seconds"} <= there.keys():
-                raise BadInput(f"{path}: is not a pipeline's state; use another folder")
-            changed = changes(there.get("config"), asked)
-            if changed:
-                raise BadInput(
-                    f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder"
-                )
-            return cls(path, there)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise BadInput(f"{out}: exists and is not a pipeline's folder; use another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        state = cls(path, {"preset": preset, "config": asked, "seconds": {}})
-        write_json(path, state.content)
-        return state
+        there = pinned(path, {"preset": preset, "config": asked, "seconds": {}}, "a pipeline's folder")
+        if not isinstance(there, dict) or not {"config", "seconds"} <= there.keys():
+            raise BadInput(f"{path}: is not a pipeline's state; use another folder")
+        changed = changes(there.get("config"), asked)
+        if changed:
+            raise BadInput(f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder")
+        return cls(path, there)
 
     def timed(self, stage: str) -> _Stopwatch:
         return _Stopwatch(self, stage)
@@ -344,7 +347,9 @@ class _Stopwatch:
     def __enter__(self) -> None:
         self.began = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         seconds = self.state.seconds
         seconds[self.stage] = round(seconds.get(self.stage, 0.0) + time.monotonic() - self.began, 3)
-        write_json(self.state.path, self.state.content)
+        # what stopped the stage has more to say than that its time cannot be written either
+        with nullcontext() if kind is None else suppress(BadInput):
+            write_json(self.state.path, self.state.content)

@@ -101,7 +101,9 @@ def _trial_rows(out: Path, results: Mapping[str, Any]) -> tuple[list[Row], dict[
     for trial in range(results["trials"]):
         folder = out / f"trial-{trial}"
         found, own = _pipeline_rows(folder, read_json(folder / "results.json"))
-        spaces = spaces or own
+        for space, value in own.items():
+            known = spaces.setdefault(space, dict(value))
+            known["informative"] = known["informative"] and value["informative"]
         # the data are those of all
         rows += [replace(row, trial=trial) for row in found if trial == 0 or row.source != "data"]
     return rows, spaces

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +18,7 @@ from spinloom import run as runs
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_lines
+from spinloom.interrupts import deferred_interrupt
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import Draw, EnergyLevel, Objective, Rest
 from spinloom.processor import for_networks
@@ -74,21 +74,6 @@ def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     for name, tensor in own.items():
         if tensor.is_floating_point():
             tensor.lerp_(new[name], 1 - decay)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM set a flag, so that the step in hand is finished and kept."""
-    caught: list[int] = []
-    try:
-        before = {s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are another's business
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resolved(data: Dataset, networks: NetworkConfig, config: TrainingConfig, start: runs.Run | None) -> dict[str, Any]:
@@ -310,7 +295,7 @@ def _go_on(
     batches = data.batches(config.batch, seed=config.seed, start=step, augment=config.augment)
     with (
         for_networks(),
-        _deferred_interrupt() as caught,
+        deferred_interrupt() as caught,
         metrics or nullcontext(),
         progress(f"training {config.objective}", config.steps, "steps", show) as advance,
     ):
@@ -343,8 +328,8 @@ def _go_on(
         if metrics is not None and (runs.step_of(out / runs.CHECKPOINT) != step or not (out / runs.WEIGHTS).exists()):
             with _named(out, step):
                 runs.write_checkpoint(out, nets, optimisers, step)
-    if step < config.steps:
-        raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
+        if step < config.steps:
+            raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
 
 
 def _kept(out: Path) -> str:

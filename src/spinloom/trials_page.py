@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from spinloom.page import Picture, document, figure, table
+from spinloom.page import Picture, control_name, document, figure, table
 from spinloom.rows import fixed, source_colour
 
 COLUMNS = {
@@ -17,6 +17,10 @@ COLUMNS = {
     "mz_std": ("std of M<sub>z</sub>", 4, 1),
     "coverage_features": ("coverage, features", 3, 1),
     "coverage_spins": ("coverage, spins", 3, 1),
+    "knn_precision": ("k-NN precision", 2, 1),
+    "knn_coverage": ("k-NN coverage", 2, 1),
+    "distinctness": ("distinctness", 2, 1),
+    "train_seconds": ("training, s", 0, 1),
     "seconds": ("sampling, s", 0, 1),
 }
 """A quantity → its heading (HTML), decimals, and the factor it is shown with."""
@@ -37,12 +41,28 @@ def trials_page(results: Mapping[str, Any], scatter: Picture, figures: Sequence[
     words = (
         f"<p>Mean ± standard deviation over {count} independent trainings on one data set. † in at least one trial the "
         "figure is inflated by samples off the data, ‡ a control comes near data against data in that space: "
-        "no claim.</p>"
+        "no claim. Distinctness: the median distance to the nearest other sample, in units of the data's; near 0 where "
+        "there are few modes.</p>"
     )
+    spaces = next((row for row in rows if row["informative"]), {"informative": {}})
+    names = list(dict.fromkeys(name for space in spaces["informative"] for name in spaces["controls"][space]))
+    against = "".join(
+        f'<tr><th scope="row">{escape(space)}</th><td>{fixed(spaces["data_against_data"][space], 3)}</td>'
+        + "".join(f"<td>{fixed(spaces['controls'][space][name], 3)}</td>" for name in names)
+        + f"<td>{'yes' if informative else 'no'}</td></tr>"
+        for space, informative in spaces["informative"].items()
+    )
+    heads = ("space", "data against data", *(control_name(name) for name in names), "informative")
+    columns = "<tr>" + "".join(f'<th scope="col">{escape(name)}</th>' for name in heads) + "</tr>"
     notes = "".join(f"<p>{escape(note)}</p>" for note in results["notes"])
     name = f"spinloom: {count} trials" + (f" of the {results['preset']} preset" if results["preset"] else "")
     sections = [
         ("Means and spreads", "rows", words + table(head, body, "Means and spreads over the trials") + notes),
+        (
+            "The coverage's controls",
+            "controls",
+            table(columns, against, "Controls of the coverage, means over the trials"),
+        ),
         ("Coverage against energy", "scatter", figure(scatter)),
         ("Figures", "figures", "".join(map(figure, figures))),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from spinloom.anneal import relax
 from spinloom.coverage import FEWEST, CoverageReference
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
@@ -26,6 +27,12 @@ SHOWN = 6
 
 FALL = 0.5
 """Coverage, or spread, has fallen when it is below this part of its best so far,"""
+
+ALIKE = 0.3
+"""Relaxed samples whose distinctness is below this are of a few modes; data have 1."""
+
+SWEEPS = 20
+"""Of zero-temperature alignment: the generator's defects alone would make every sample distinct."""
 
 WORTH = {"coverage": 0.2, "spread": 0.3}
 """if that was above this: coverage is near 0 in any training's beginning."""
@@ -91,6 +98,9 @@ class Watch:
                 "data_against_data": round(judged.data_against_data, 4),
                 "spread": round(reference.spread(spins), 4),
             }
+            H = self.held_out.hamiltonian
+            if H is not None:
+                found["distinctness"] = round(reference.distinctness(relax(spins, H, SWEEPS)), 4)
         collapse = collapsed([*self.lines, found])
         if collapse:
             found["collapse"] = collapse
@@ -142,9 +152,12 @@ def _summary(spins: Spins, held_out: Dataset) -> dict[str, Any]:
 def collapsed(lines: list[dict[str, Any]]) -> str | None:
     """Which quantity says, at the last of these looks, that the modes collapse; None if none does.
 
-    The coverage, or the spread of the samples in the space of features, is below half of the best it was. A spread
+    Relaxed samples are all but copies of a few (``distinctness`` under :data:`ALIKE`), from whatever look on. Or
+    the coverage, or the spread of the samples in the space of features, is below half of the best it was. A spread
     beyond the data's own counts as the data's, and a coverage that outliers inflate (``broad``) does not count.
     """
+    if lines and lines[-1].get("distinctness", 1.0) < ALIKE:
+        return "distinctness"
     for name, worth in WORTH.items():
         inflated = name == "coverage"
         known = [line for line in lines if line.get(name) is not None and not (inflated and line.get("broad"))]
@@ -169,6 +182,9 @@ def said(found: dict[str, Any]) -> str:
     else:
         parts.append(f"no coverage (it needs {FEWEST} held-out textures)")
     line = f"step {found['step']}: " + ", ".join(parts)
-    if "collapse" in found:
+    if found.get("collapse") == "distinctness":
+        value = found["distinctness"]
+        line += f"; relaxed, its samples are a few and near copies (distinctness {value:.2f}): a mode collapse?"
+    elif "collapse" in found:
         line += f"; its {found['collapse']} has fallen to under half of what it was: a mode collapse?"
     return line
