@@ -16,6 +16,7 @@ import torch
 import spinloom as sl
 from spinloom.errors import BadInput
 from spinloom.files import read_lines
+from spinloom.interrupts import deferred_interrupt
 from spinloom.networks import NetworkConfig
 from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, build_networks, read_metrics, read_tensors
 from spinloom.train import draw_latents, train
