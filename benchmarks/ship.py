@@ -155,7 +155,7 @@ def card(name: str, stages: list[dict[str, Any]], run: runs.Run, found: dict[str
         "⟨sin 2φ⟩ over the directions φ of q, which symmetry makes zero for the data: "
         f"{found['prior']['cos_2phi']:.2f} and {found['prior']['sin_2phi']:.2f} for the prior (data "
         f"{found['test data']['cos_2phi']:.2f} and {found['test data']['sin_2phi']:.2f}): where they are not small, "
-        "the model prefers a direction; `spinloom.symmetry.random_symmetry` makes up for that.",
+        "the model prefers a direction; `--symmetrise` makes up for that.",
     ]
     return "\n".join(lines) + "\n"
 

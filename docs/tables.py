@@ -35,7 +35,7 @@ def of_pipeline(results: Mapping[str, Any], short: bool) -> str:
         measures, coverage = row["measures"], (row["coverage"] or {}).get("features")
         knn = coverage["knn"] if coverage else against["knn_data_against_data"]
         shown = (
-            f"{coverage['coverage']:.3f}{'†' if coverage['broad'] else ''}"
+            f"{coverage['coverage']:.3f}{'†' if coverage['broad'] and coverage['coverage'] >= 0.0005 else ''}"
             if coverage
             else f"{against['data_against_data']:.3f} (data against data)"
         )
@@ -57,9 +57,21 @@ def of_pipeline(results: Mapping[str, Any], short: bool) -> str:
     return markdown(head, rows)
 
 
-def of_trials(results: Mapping[str, Any]) -> str:
+SHORT = (
+    "energy_excess",
+    "nodal_points",
+    "mz_std",
+    "coverage_features",
+    "knn_precision",
+    "knn_coverage",
+    "distinctness",
+)
+
+
+def of_trials(results: Mapping[str, Any], short: bool) -> str:
     """Mean ± standard deviation over the trials."""
-    used = [name for name in COLUMNS if any(name in row["over_trials"] for row in results["rows"])]
+    names = SHORT if short else COLUMNS
+    used = [name for name in names if any(name in row["over_trials"] for row in results["rows"])]
     head = ["", *(COLUMNS[name][0].replace("<sub>", "_").replace("</sub>", "") for name in used)]
     rows = [[row["name"], *(plain(row, name).replace("-", "−") for name in used)] for row in results["rows"]]
     return markdown(head, rows)
@@ -68,7 +80,7 @@ def of_trials(results: Mapping[str, Any]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--short", action="store_true", help="the columns of README.md")
+    parser.add_argument("--short", action="store_true", help="fewer columns, as in README.md")
     asked = parser.parse_args()
     read = json.loads(asked.results.read_text())
-    print(of_trials(read) if "trials" in read else of_pipeline(read, asked.short))
+    print(of_trials(read, asked.short) if "trials" in read else of_pipeline(read, asked.short))

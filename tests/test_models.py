@@ -11,6 +11,7 @@ import torch
 import spinloom as sl
 from spinloom import run as runs
 from spinloom.errors import BadInput
+from spinloom.spectrum import wave_vectors
 from spinloom.train import train
 from test_train import NETWORKS, QUICK, H, settings
 
@@ -89,3 +90,25 @@ def test_the_model_of_the_package_draws_labyrinths():
     power = torch.fft.fft2(relaxed[:, 2]).abs().square().flatten(1)[:, 1:]
     assert float((2 * power.amax(1) / power.sum(1)).mean()) < 0.3
     assert float((relaxed[1:] - relaxed[:-1]).square().mean()) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_symmetrised_samples_have_the_symmetry_that_the_model_has_not():
+    """⟨cos 2φ⟩, ⟨sin 2φ⟩ over the directions φ of q are 0 in every distribution with the Hamiltonian's symmetries."""
+    run = sl.load("labyrinth-128")
+    raw = sl.sample(run, 96, seed=3)
+    turned = sl.sample(run, 96, seed=3, symmetrise=True)
+    H = run.hamiltonian
+    assert torch.allclose(H.energy_excess(raw.double()), H.energy_excess(turned.double()), atol=1e-6)
+    assert torch.equal(turned[:4], sl.sample(run, 4, seed=3, symmetrise=True))  # texture k, whatever the count
+    q_x, q_y = wave_vectors(128, 128)
+    angle = torch.atan2(q_y, q_x)
+
+    def quadrupole(spins):
+        factor = sl.structure_factor(spins.double())
+        factor[:, 0, 0] = 0
+        share = factor / factor.sum((-2, -1), keepdim=True)
+        return torch.stack([(share * wave(2 * angle)).sum((-2, -1)) for wave in (torch.cos, torch.sin)], -1)
+
+    assert float(quadrupole(raw).mean(0).norm()) > 0.3
+    each = quadrupole(turned)
+    assert bool((each.mean(0).abs() < 4 * each.std(0) / len(each) ** 0.5).all())

@@ -28,7 +28,7 @@ from spinloom.options import (
     sides_of,
     statistics_line,
 )
-from spinloom.run import load
+from spinloom.run import digest, load
 from spinloom.sample import DDLS, Rule
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -126,7 +126,7 @@ def train(
     /,
     *,
     objective: Annotated[Literal["hybrid", "vae", "gan"], Parameter(help="Eq. (3), (1) or (2).")] = "hybrid",
-    preset: Annotated[str, Parameter(help="A row of the trainings' table: paper, lean, quick.")] = "paper",
+    preset: Annotated[str, Parameter(help="A row of the trainings' table: quick, lean, paper.")] = "quick",
     start: Annotated[Path | None, Parameter(help="A run to begin with: its networks, of its shapes.")] = None,
     changes: Annotated[TrainingChanges, Parameter(name="*")] = TrainingChanges(),  # noqa: B008
     networks: Annotated[NetworkChanges, Parameter(name="networks")] = NetworkChanges(),  # noqa: B008
@@ -171,6 +171,7 @@ def sample(
     steps: Annotated[Whole, Parameter(help="Updates of a code.")] = DDLS.steps,
     step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
+    symmetrise: Annotated[bool, Parameter(negative=(), help="Turn each by a random exact symmetry.")] = False,
     seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -188,11 +189,12 @@ def sample(
         raise BadInput(f"{out}: exists; nothing is overwritten, use another folder")
     trained = load(run)
     show = not (quiet or as_json)
-    spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show)
-    origin: dict[str, Any] = {"source": trained.objective, "step": trained.step, "method": method}
+    spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show, symmetrise)
+    origin: dict[str, Any] = {"source": trained.objective, "model": trained.path.name, "step": trained.step}
+    origin |= {"weights": digest(trained), "method": method}
     if method == "ddls":
         origin["ddls"] = {"rule": rule, "steps": steps, "step_size": step_size}
-    origin |= {"relax": relax, "seed": seed}
+    origin |= {"relax": relax, "symmetrise": symmetrise, "seed": seed}
     data = write_dataset(out, spins, hamiltonian=trained.hamiltonian, origin=origin)
     if as_json:
         print_json({"path": str(out), **data.info})

@@ -72,6 +72,9 @@ def measure(
         for name, textures in sets.items():
             if textures.size != real.size:
                 raise BadInput(f"{name}: lattice {textures.size}, but the reference's is {real.size}; use one of that")
+            if models[name] is not None and model is not None and models[name] != model:
+                line = f"{name}: of {models[name]}, the reference of {model}; compared all the same"
+                print(line, file=sys.stderr)
             if textures.path.resolve() == real.path.resolve():
                 raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
         if not 0 < round(held_out * len(real)) < len(real):
@@ -105,8 +108,8 @@ def _model(name: str, textures: Dataset, given: Hamiltonian | None) -> Hamiltoni
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     """The table of `measure` and `run` on a terminal of 80 columns; report.html and JSON have the rest."""
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("", overflow="fold", max_width=30)
-    for head in ("n", "ε", "M_z std", "nodal", "coverage"):
+    grid.add_column("", overflow="fold", max_width=24)
+    for head in ("n", "ε", "M_z std", "Q", "nodal", "coverage"):
         grid.add_column(head, justify="right", no_wrap=True)
     marked = False
     for row in rows:
@@ -121,6 +124,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
             str(row["samples"]),
             f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H",
             f"{found['mz']['std']:.4f}",
+            f"{found['charge']['mean']:.1f} ± {found['charge']['std']:.1f}",
             f"{found['nodal_points']['mean']:.3f}",
             cover,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def as_spins(spins: Any) -> Tensor:
     Raises:
         BadInput: the third axis from the end is not the three spin components.
     """
+    if isinstance(spins, (str, PathLike)):
+        raise BadInput(f"spins={str(spins)!r}: a name, not textures; open a data set's folder with open_dataset(…)[:]")
     tensor = spins if isinstance(spins, Tensor) else torch.from_numpy(_native(np.asarray(spins)))
     if tensor.ndim < 3 or tensor.shape[-3] != 3:
         raise BadInput(f"spins of shape {tuple(tensor.shape)}: need (…, 3, H, W), components x, y, z third from last")

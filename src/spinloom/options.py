@@ -27,6 +27,13 @@ def _whole(kind: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value} is not a whole number") from None
 
 
+def _seed(kind: Any, tokens: Sequence[Token]) -> int:
+    number = _whole(kind, tokens)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{number} is not a whole number from 0 to 2⁶⁴ − 1")
+    return number
+
+
 def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str = "") -> type:
     """A twin of a config class in which every field is optional: what a user may override, None = left alone.
 
@@ -46,7 +53,7 @@ def _changes(config: type, without: Mapping[str, tuple[str, ...]], prefix: str =
             kind = _changes(kind, without)  # type: ignore[arg-type]
         elif item.name == "size":
             kind = Annotated[tuple[int, ...], Parameter(consume_multiple=True)]
-        text = " ".join(re.sub(r"``|:\w+:`[^`]*`", "", help_of.get(item.name) or "").split())
+        text = " ".join(re.sub(r"``|:\w+:`~?([^`]*)`", r"\1", help_of.get(item.name) or "").split())
         convert: dict[str, Any] = {"converter": _whole} if kind is int else {}
         options.append((item.name, Annotated[kind | None, Parameter(help=text, **convert)], field(default=None)))
     twin = make_dataclass(f"{config.__name__}Changes", options, frozen=True)
@@ -67,7 +74,9 @@ Quiet = Annotated[bool, Parameter(name="--quiet", negative=(), help="No progress
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, nothing else, on standard output.")]
 Size = Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Lattice sides: one number, or H W.")]
 Whole = Annotated[int, Parameter(converter=_whole)]
+Seed = Annotated[int, Parameter(converter=_seed)]
 Count = Annotated[int, Parameter(converter=_whole, validator=validators.Number(gte=1))]
+Device = Annotated[Literal["cpu", "cuda"], Parameter(help="Where the networks run.")]
 
 
 def sides_of(size: tuple[int, ...]) -> tuple[int, int]:

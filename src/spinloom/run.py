@@ -128,6 +128,11 @@ class Run:
         """
         return self._player("encoder")
 
+    def decode(self, z: Tensor) -> Tensor:
+        """G(z) (n, 3, H, W), where the generator is; the codes (n, latent) may be elsewhere. Differentiable."""
+        generator = self.generator
+        return generator(z.to(next(generator.parameters()).device))
+
 
 def digest(run: Run) -> str:
     """SHA-256 of the file the run's weights came from.
@@ -331,10 +336,12 @@ def load(path: Path | str, device: str = "cpu") -> Run:
     """A run's networks, in eval mode, with their settings; ``path`` is a folder, or a name in :data:`MODELS`.
 
     Raises:
-        BadInput: the folder is missing, is no run, or its weights are missing or damaged.
+        BadInput: the folder is missing, is no run, its weights are missing or damaged, or there is no GPU.
     """
     from spinloom.objectives import OBJECTIVES
 
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
     folder = _found(path)
     config = read_config(folder)
     try:
@@ -350,7 +357,8 @@ def load(path: Path | str, device: str = "cpu") -> Run:
     restore(nets, tensors, folder / WEIGHTS)
     for net in nets.values():
         net.eval().requires_grad_(False).to(device)
-    return Run(folder, step, config, networks, model, nets)
+    stages = config.get("stages") or [{"step": step}]  # of a packed model: runs that went on from one another
+    return Run(folder, sum(stage["step"] for stage in stages), config, networks, model, nets)
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
 from spinloom.run import Run
+from spinloom.symmetry import random_symmetry
 from spinloom.typing import Latents, Spins
 
 Decode = Callable[[Tensor], Tensor]
@@ -104,11 +105,12 @@ class DDLS:
 
 
 def _logits_and_slope(z: Tensor, decode: Decode, score: Score) -> tuple[Tensor, Tensor]:
+    """The logits and their gradient in z, both where the codes are; the networks may be elsewhere."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         logits = score(decode(z))
         (slope,) = torch.autograd.grad(logits.sum(), z)
-    return logits.detach(), slope
+    return logits.detach().to(z.device), slope
 
 
 def drive(
@@ -254,6 +256,7 @@ def sample(
     seed: int = 0,
     relax: int = 0,
     show: bool = False,
+    symmetrise: bool = False,
 ) -> Spins:
     """Textures from a run's generator, batch statistics frozen, float32 (count, 3, H, W) on the CPU.
 
@@ -263,6 +266,8 @@ def sample(
         method: ``prior``: G(z) with z ~ N(0, 1) (Fig. 1d); ``ddls``: z driven by the discriminator (Fig. 1e).
         rule, steps, step_size: see :class:`DDLS`.
         relax: zero-temperature alignment sweeps afterwards, with the Hamiltonian of the run's data.
+        symmetrise: whether each texture is moved by a random exact symmetry of that Hamiltonian
+            (:func:`~spinloom.symmetry.random_symmetry`): the distribution then has them, whatever the generator has.
 
     Raises:
         BadInput: a count below 1, an unknown method, DDLS of a VAE, or relaxing with an unknown Hamiltonian.
@@ -288,6 +293,11 @@ def sample(
     with for_networks(), progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
         spins, _ = sample_latents(on_device, score, count, run.networks.latent, settings, seed, advance)
     spins = spins.float().cpu()
+    if symmetrise:
+        # a generator a texture, so that texture k does not depend on the count
+        draws = (np.random.default_rng((seed, number)) for number in range(count))
+        moved = (random_symmetry(x[None], run.hamiltonian, draw) for x, draw in zip(spins, draws, strict=True))
+        spins = torch.cat(list(moved))
     if relax:
         from spinloom.anneal import relax as align
 
@@ -307,5 +317,6 @@ def reconstruct(run: Run, spins: Spins) -> Spins:
         raise BadInput(
             f"spins of lattice {tuple(spins.shape[-2:])}: the run's is {run.size}; use textures of that size"
         )
+    device = next(encoder.parameters()).device
     with torch.no_grad():
-        return torch.cat([run.generator(encoder(part)[0]) for part in spins.split(CHUNK)])
+        return torch.cat([run.generator(encoder(part.to(device))[0]).to(spins.device) for part in spins.split(CHUNK)])
