@@ -60,7 +60,14 @@ def coverage_energy_scatter(
         ax.plot(shown_at, y, marker=marker, ls="none", clip_on=False, gid=row.name, **look)
     for (name, value), dashes in zip((controls or {}).items(), DASHES, strict=False):
         ax.axhline(value, color="0.45", lw=0.9, ls=dashes, zorder=1, gid=f"control {name}")
-    far = [f"{row.name} ε = {fixed(x, 2)}" for row, x in zip(drawn, energy, strict=True) if x > high]
+    away: dict[str, list[float]] = {}
+    for row, x in zip(drawn, energy, strict=True):
+        if x > high:
+            away.setdefault(row.name, []).append(x)
+    far = [
+        f"{name} ε = {fixed(min(x), 2)}" + (f" … {fixed(max(x), 2)}" if fixed(max(x), 2) != fixed(min(x), 2) else "")
+        for name, x in away.items()  # a trial each
+    ]
     notes = ["off scale → " + ", ".join(far)] if far else []
     if not informative:
         notes.insert(0, "not informative: a control comes near data against data")
