@@ -1,10 +1,12 @@
 """Domains, walls and their numbers on maps and decoders that are known exactly."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 
 from spinloom.domains import (
     Survey,
@@ -16,10 +18,13 @@ from spinloom.domains import (
     survey,
     survey_design,
 )
+from spinloom.draw import PAGE
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.latent import LatentMap, Plane, latent_map
+from spinloom.latent_charts import NODAL_COLOURS, MapPanel, map_figure
 from spinloom.topology import charge, nodal_points
+from test_charts import test_letters_are_legible_and_do_not_collide as check_letters
 
 SITES = 100
 
@@ -153,6 +158,69 @@ def test_a_map_without_any_wall_has_no_crossing():
     assert numbers["domains"] == 1
     assert numbers["barrier"] is None
     assert numbers["length"] is None
+
+
+def test_a_model_and_its_multiple_have_one_map():
+    """Energies in the unit of J, depths and barriers in J."""
+    x, y = grid(41)
+    energy = 20 * (x**2 - 1) ** 2 + 3 * (x > 0) + y**2
+    one = make_map(energy)
+    other = replace(one, energy_excess=3 * one.energy_excess, J=3.0)
+    assert (find_domains(other).labels == find_domains(one).labels).all()
+    assert map_numbers(one)["barrier"] == pytest.approx(20 * 0.99**2, abs=0.01)  # the pass is the first pixel of x > 0
+    assert map_numbers(other)["barrier"] == pytest.approx(map_numbers(one)["barrier"])
+    told = find_domains(one).as_dict(one)
+    (wall,) = told["walls"]
+    assert (wall["between"], wall["barrier"]) == ([0, 1], pytest.approx(map_numbers(one)["barrier"]))
+    assert energy[tuple(wall["pass"])] - energy[tuple(told["lowest"][1])] == pytest.approx(wall["barrier"])
+
+
+# the picture
+
+
+def panels(*names: str, logits: bool = True) -> list[MapPanel]:
+    H = Hamiltonian(D=0.6, B=0.2)
+    score = (lambda spins: spins[:, 2].mean((1, 2))) if logits else None
+    found = latent_map(two_worlds, H, Plane.along(3), resolution=21, score=score)
+    domains = find_domains(found)
+    return [MapPanel(name, found, find_crossing(two_worlds, H, found, domains), domains) for name in names]
+
+
+@pytest.mark.parametrize("nodal", [False, True])
+@pytest.mark.parametrize("names", [("hybrid",), ("GAN", "hybrid"), ("VAE", "GAN", "hybrid"), ("GAN",) * 4])
+def test_letters_on_maps_are_legible_and_pictures_fit_on_a_page(names, nodal):
+    made = panels(*names)
+    made = [replace(one, map_=replace(one.map_, logits=None)) if one.name == "VAE" else one for one in made]
+    figure = map_figure(made, nodal=nodal)
+    check_letters(lambda: figure)
+    width, height = figure.get_size_inches()
+    assert width <= PAGE + 1e-9
+    assert height < 9.25
+
+
+def test_maps_show_nodal_points_on_one_scale_and_walls_between_pixels_of_two_domains():
+    one, other = panels("GAN", "hybrid")
+    other = replace(other, map_=replace(other.map_, nodal_points=3 * other.map_.nodal_points))
+    figure = map_figure([one, other], nodal=True)
+    images = [image for ax in figure.axes for image in ax.get_images()]
+    counts = [image for image in images if image.get_cmap().name == NODAL_COLOURS]
+    for image, panel in zip(counts, (one, other), strict=True):
+        assert (image.get_array() == panel.map_.nodal_points.numpy()).all()
+        assert image.get_clim() == (0, 3)
+    walls = [lines for ax in figure.axes for lines in ax.findobj(LineCollection) if lines.get_gid() == "domains"]
+    assert len(walls) == 4  # a light and a dark line in either map of ε
+    ticks = one.map_.ticks.numpy()
+    assert one.domains is not None
+    edges = {tuple(np.round(edge.mean(0), 6)) for edge in map(np.asarray, walls[0].get_segments())}
+    labels = one.domains.labels
+    wanted = {
+        (round((ticks[column] + ticks[column + 1]) / 2, 6), round(ticks[row], 6))
+        for row, column in np.argwhere(labels[:, 1:] != labels[:, :-1])
+    }
+    assert wanted
+    assert wanted <= edges
+    bare = map_figure([replace(one, domains=None)])  # the paper's figure
+    assert not [lines for lines in bare.findobj(LineCollection) if lines.get_gid() == "domains"]
 
 
 def test_planes_are_pairs_times_draws():

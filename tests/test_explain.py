@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from spinloom.commands_map import _judge, _reference
 from spinloom.coverage import CoverageReference
 from spinloom.dataset import write_dataset
 from spinloom.errors import BadInput
 from spinloom.explain import Box, compare_rules, nodal_box, settings_for, steps_shown, watch_paths
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.run import load
 from spinloom.sample import CHUNK, DDLS, prior_latents, sample_latents
 from spinloom.topology import nodal_centres
 from test_latent import spinloom, write_run
@@ -109,6 +111,33 @@ def test_paths_that_were_stopped_go_on(tmp_path):
         watch_paths(decode, score, H, 3, DDLS("langevin", 5, 0.2), count=70, keep=tmp_path / "p", label="a")
 
 
+@pytest.mark.parametrize("rule", ["ascent", "dgflow"])
+def test_codes_that_run_away_are_refused_at_once(rule, tmp_path):
+    calls = 0
+
+    def counting(z):
+        nonlocal calls
+        calls += 1
+        return decode(z)
+
+    with pytest.raises(BadInput, match=r"step_size=1e\+38: .* at step [12]; use less, e.g. 1e\+37"):
+        watch_paths(counting, score, H, 3, DDLS(rule, 100, 1e38), count=60, keep=tmp_path / "p")
+    assert calls < 8
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(BadInput, match="before any step"):
+        watch_paths(decode, lambda spins: score(spins) * torch.inf, H, 3, DDLS(rule, 3), count=1)
+
+
+def test_rules_leave_out_step_sizes_at_which_codes_run_away():
+    rows = compare_rules(decode, score, H, 3, CHUNK, 12, step_sizes=(0.1, 1e38), relax=0)
+    by_name = {row.name: row for row in rows}
+    assert by_name["ascent"].step_size == 0.1
+    assert by_name["ascent"].pilot is not None
+    assert list(by_name["ascent"].pilot) == ["0.1"]
+    with pytest.raises(BadInput, match="ascent are not finite"):
+        compare_rules(decode, score, H, 3, CHUNK, 12, step_sizes=(1e38,), relax=0)
+
+
 def test_a_box_is_cut_across_the_boundary_around_most_nodal_points():
     spins = torch.zeros(3, 32, 32)
     spins[2] = 1
@@ -198,6 +227,48 @@ def test_explain_on_the_command_line(tmp_path, capsys):
     assert {path: path.read_bytes() for path in before} == before
     assert spinloom("explain", *asked, "--step-size", 0.3) == 2
     assert "step_size: 0.1 there, 0.3 asked" in capsys.readouterr().err
+
+
+def random_textures(count: int, seed: int = 1) -> torch.Tensor:
+    noise = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    return noise / noise.norm(dim=1, keepdim=True)
+
+
+def test_coverage_is_measured_against_textures_that_were_not_trained_on(tmp_path):
+    data = write_dataset(tmp_path / "data", random_textures(200), H)
+    own = load(write_run(tmp_path / "own", "gan", checksum=data.checksum))
+    other = load(write_run(tmp_path / "other", "gan"))
+    held, trained = _reference(own, data.path)
+    assert (held.part, trained and trained.part) == (range(150, 200), range(150))  # the default fraction
+    judge, told = _judge(H, held, trained, 60, 0)
+    assert told["energy_excess"] == pytest.approx(float(H.energy_excess(data[150:].double()).mean()))
+    assert judge(data[:60]).counts == {**judge(data[:60]).counts, "real": 50, "data_as_model": 60}
+    everything, trained = _reference(other, data.path)
+    assert (len(everything), trained) == (200, None)
+    judge, told = _judge(H, everything, None, 60, 0)
+    assert told["energy_excess"] == pytest.approx(float(H.energy_excess(data[60:].double()).mean()))
+    assert judge(data[:60]).counts["data_as_model"] == 60
+
+
+def test_a_refused_reference_or_step_leaves_no_folder(tmp_path, capsys):
+    few = write_dataset(tmp_path / "few", random_textures(70), H)
+    wrong = write_dataset(tmp_path / "wrong", random_textures(90), Hamiltonian(D=0.5, B=0.5)).path
+    unknown = write_dataset(tmp_path / "unknown", random_textures(90)).path
+    run, out = write_run(tmp_path / "g", "gan"), tmp_path / "out"
+    own = write_run(tmp_path / "own", "gan", checksum=few.checksum)
+    for arguments, says in (
+        ([run, "--rules", "--reference", few.path, "--textures", 40], "70 textures that the run was not trained on"),
+        ([own, "--rules", "--reference", few.path, "--textures", 40], "18 textures that the run was not trained on"),
+        ([run, "--rules", "--reference", wrong, "--textures", 40], "D=0.5"),
+        ([run, "--rules", "--reference", unknown, "--textures", 40], "its Hamiltonian is unknown"),
+        ([run, "--step-size", 1e38, "--textures", 2], "use less, e.g. 1e+37"),
+        ([run, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
+    ):
+        assert spinloom("explain", *arguments, "--steps", 12, "--out", out, "--quiet") == 2
+        line = capsys.readouterr().err.strip()
+        assert says in line
+        assert len(line.splitlines()) == 1
+        assert not out.exists()
 
 
 def test_what_explain_refuses(tmp_path, capsys):

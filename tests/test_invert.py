@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.invert import (
     METHODS,
     Inversion,
+    Level,
     compare_inversions,
     in_plane_error,
     invert,
@@ -22,7 +24,17 @@ from spinloom.invert import (
     search_codes,
     verdict,
 )
-from spinloom.pictures import QUENCHED, SHARP, analytic_guess, blurred, denoised, picture_of, read_picture, relax_held
+from spinloom.pictures import (
+    QUENCHED,
+    SHARP,
+    analytic_guess,
+    blurred,
+    checked_pictures,
+    denoised,
+    picture_of,
+    read_picture,
+    relax_held,
+)
 from spinloom.run import load
 from spinloom.schedule import Schedule
 from spinloom.spiral import spiral
@@ -197,6 +209,25 @@ def test_errors_of_turned_spins_are_known(labyrinths):
     assert exact.dot == pytest.approx(1)
 
 
+def test_textures_without_an_in_plane_part_have_no_angle_but_a_dot(labyrinths):
+    up = torch.tensor([0.0, 0.0, 1.0])[:, None, None].expand(2, 3, 8, 8)
+    error = in_plane_error(-up, up)
+    assert all(math.isnan(value) for value in (error.rms, error.median, error.reversed))
+    assert (error.dot, error.charge_right) == (-1, 1)
+    settings = Inversion(starts=1, steps=2, relax=0)
+
+    def decode(z):
+        return up[:1].expand(len(z), -1, -1, -1) + 0 * z.sum()
+
+    levels = compare_inversions(decode, up, MODEL, 3, None, (0.0,), settings)
+    known = json.loads(json.dumps(levels[0].as_dict(), allow_nan=False))
+    assert known["errors"]["guess"]["rms"] is None
+    again = Level.of(known, levels[0].picture, levels[0].example)
+    assert math.isnan(again.errors["guess"].rms)
+    assert again.as_dict() == levels[0].as_dict()
+    assert "nowhere" in verdict(levels)
+
+
 def shifted_spirals(z: torch.Tensor) -> torch.Tensor:
     """Spirals along x whose phase is the first number of the code."""
     place = 2 * math.pi * 3 * torch.arange(32) / 32
@@ -273,6 +304,10 @@ def test_pictures_are_read_with_their_top_at_plus_y(tmp_path):
     assert torch.allclose(read_picture(tmp_path / "p.png"), torch.tensor([[-0.6, 1.0], [-1.0, 1.0]]), atol=1e-6)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     assert torch.allclose(read_picture(tmp_path / "deep.png"), torch.tensor([[-0.6, 1.0], [-1.0, 1.0]]), atol=1e-4)
+    values = np.array([[0.25, -1.0], [1.125, 0.5]], np.float32)  # noise goes beyond ±1
+    Image.fromarray(values).save(tmp_path / "p.tiff")
+    assert torch.equal(read_picture(tmp_path / "p.tiff"), torch.from_numpy(values[::-1].copy()))
+    Image.fromarray(100 * values).save(tmp_path / "large.tiff")
     np.save(tmp_path / "p.npy", np.array([[0.5, -1.0]]))
     assert torch.equal(read_picture(tmp_path / "p.npy"), torch.tensor([[0.5, -1.0]]))
     np.save(tmp_path / "bad.npy", np.zeros((2, 2, 2)))
@@ -281,6 +316,7 @@ def test_pictures_are_read_with_their_top_at_plus_y(tmp_path):
     for name, says in (
         ("bad.npy", "need numbers"),
         ("bytes.npy", "beyond ±1"),
+        ("large.tiff", "beyond ±1"),
         ("text.png", "is no picture"),
         ("none.png", "no such file"),
     ):
@@ -296,6 +332,10 @@ def test_pictures_are_read_with_their_top_at_plus_y(tmp_path):
         (lambda: Inversion(starts=0), "starts=0"),
         (lambda: Inversion(rate=0.0), "rate=0"),
         (lambda: analytic_guess(torch.zeros(1, 8, 8), Hamiltonian(D=0)), "D=0"),
+        (lambda: picture_of(torch.zeros(1, 3, 8, 8), 0.1, seed=-1), "seed=-1"),
+        (lambda: picture_of(torch.zeros(1, 3, 8, 8), 0.1, seed=2**64), "seed=18446744073709551616"),
+        (lambda: checked_pictures(np.full((2, 4, 4), 255), (4, 4)), "picture 0: .* beyond ±1"),
+        (lambda: checked_pictures(torch.full((4, 4), math.inf), (4, 4)), "picture: NaN, infinity"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, says):
@@ -312,9 +352,28 @@ def test_inverting_with_a_run(tmp_path, labyrinths):
     found = invert(run, labyrinths[0, 2].numpy(), 0.1, settings=settings)
     assert found.spins["network relaxed"].shape == (1, 3, 32, 32)
     assert found.z.shape == (1, NETWORKS.latent)
-    for picture, says in ((np.zeros((16, 32)), "16 × 32"), (np.full((32, 32), np.nan), "NaN")):
+    for picture, says in (
+        (np.zeros((16, 32)), "16 × 32"),
+        (np.full((32, 32), np.nan), "NaN"),
+        (np.full((32, 32), 200), "beyond ±1"),
+    ):
         with pytest.raises(BadInput, match=says):
             invert(run, picture)
+    with pytest.raises(BadInput, match="seed=-1"):
+        invert(run, labyrinths[0, 2], seed=-1)
+
+
+def test_noise_and_blur_not_given_are_those_of_the_settings(tmp_path, labyrinths):
+    run = load(write_run(tmp_path / "h", "hybrid"))
+    mz = labyrinths[0, 2]
+    told = replace(Inversion(steps=1, starts=1, relax=2), noise=0.4, blur=1.0)
+    by_settings = invert(run, mz, settings=told)
+    given = invert(run, mz, 0.4, 1.0, settings=replace(told, noise=0.0, blur=0.0))
+    for name in METHODS:
+        assert torch.equal(by_settings.spins[name], given.spins[name])
+    sharp = invert(run, mz, blur=0.0, settings=told)
+    assert torch.equal(sharp.spins["guess"], analytic_guess(mz[None], MODEL, 0.4, 0.0))
+    assert not torch.equal(sharp.spins["guess"], given.spins["guess"])
 
 
 def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, capsys):
@@ -351,8 +410,33 @@ def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, ca
     assert "seed: 0 there, 1 asked" in capsys.readouterr().err
 
 
+def test_a_comparison_without_sweeps_afterwards(tmp_path, labyrinths, capsys):
+    run, data = write_run(tmp_path / "h", "hybrid"), write_dataset(tmp_path / "data", labyrinths, MODEL).path
+    few = ["--textures", 2, "--noise", 0.1, "--starts", 1, "--steps", 1, "--relax", 0, "--json"]
+    assert spinloom("invert", run, tmp_path / "out", "--reference", data, *few) == 0
+    errors = json.loads(capsys.readouterr().out)["levels"][0]["errors"]
+    assert errors["guess"] == errors["guess relaxed"] == errors["guess held"]
+
+
+def test_a_comparison_is_on_textures_that_were_not_trained_on(tmp_path, labyrinths, capsys):
+    data = write_dataset(tmp_path / "data", labyrinths.repeat(2, 1, 1, 1), MODEL)
+    own = write_run(tmp_path / "own", "hybrid", checksum=data.checksum)
+    other = write_run(tmp_path / "other", "hybrid")
+    few = ["--noise", 0.1, "--starts", 1, "--steps", 1, "--relax", 1, "--quiet"]
+    assert spinloom("invert", own, tmp_path / "three", "--reference", data.path, "--textures", 3, *few) == 2
+    assert "has 2 not trained on" in capsys.readouterr().err
+    assert not (tmp_path / "three").exists()
+    assert spinloom("invert", own, tmp_path / "two", "--reference", data.path, "--textures", 2, *few) == 0
+    assert torch.allclose(open_dataset(tmp_path / "two" / "spins")[0], data[6], atol=1e-4)  # the first held-out one
+    assert spinloom("invert", other, tmp_path / "all", "--reference", data.path, "--textures", 8, *few) == 0
+    assert torch.allclose(open_dataset(tmp_path / "all" / "spins")[0], data[0], atol=1e-4)
+
+
 def test_what_invert_refuses_on_the_command_line(tmp_path, labyrinths, capsys):
     run = write_run(tmp_path / "h", "hybrid")
+    alike = write_run(tmp_path / "alike", "hybrid", model=Hamiltonian(D=0.0))
+    wrong = write_dataset(tmp_path / "wrong", labyrinths, Hamiltonian(D=0.5)).path
+    unknown = write_dataset(tmp_path / "unknown", labyrinths).path
     np.save(tmp_path / "small.npy", np.zeros((8, 8)))
     data = write_dataset(tmp_path / "data", labyrinths, MODEL).path
     out = tmp_path / "out"
@@ -365,8 +449,15 @@ def test_what_invert_refuses_on_the_command_line(tmp_path, labyrinths, capsys):
         (["--picture", tmp_path / "none.png"], "no such file"),
         (["--reference", data, "--textures", 9], "--textures 9"),
         (["--reference", data, "--noise", -1], "noise=-1"),
+        (["--reference", data, "--textures", 2, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
+        (["--reference", wrong, "--textures", 2], "its Hamiltonian is J=1.0, D=0.5"),
+        (["--reference", unknown, "--textures", 2], "its Hamiltonian is unknown"),
+        (["--reference", data, "--textures", 2, "--device", "cuda"], "no CUDA GPU"),
+        ([alike, "--reference", data, "--textures", 2], "D=0"),
     ):
-        assert spinloom("invert", run, out, *arguments) == 2
+        first, *rest = arguments or [""]
+        of, rest = (first, rest) if first is alike else (run, arguments)
+        assert spinloom("invert", of, out, *rest) == 2
         line = capsys.readouterr().err.strip()
         assert says in line
         assert len(line.splitlines()) == 1

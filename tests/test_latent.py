@@ -2,19 +2,21 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from spinloom.commands_map import _file, _named
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.latent import Plane, latent_map, read_code
 from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES
-from spinloom.run import build_networks, write_config, write_weights
+from spinloom.run import Run, build_networks, write_config, write_weights
 from spinloom.sample import prior_latents
 
 H = Hamiltonian(D=0.6, B=0.5)
@@ -33,7 +35,7 @@ def test_a_plane_along_axes_goes_through_the_prior_draw_but_for_those_axes():
     expected[:, 4], expected[:, 1] = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.25])
     assert torch.equal(z, expected)
     assert plane.unit == 1
-    assert plane.names == ("z₅", "z₂")
+    assert plane.names == ("z₄", "z₁")
 
 
 def test_a_plane_through_three_codes_holds_them():
@@ -112,6 +114,13 @@ def test_codes_come_from_seeds_and_files(tmp_path):
             read_code(text, 5)
     with pytest.raises(BadInput, match="has 6"):
         read_code(str(tmp_path / "found.json"), 6)
+    assert read_code(str(2**64 - 1), 5).isfinite().all()
+    with pytest.raises(BadInput, match="from 0 to 2⁶⁴ − 1"):
+        read_code(str(2**64), 5)
+    for nothing in ([], [[]], {}, [[1, 2], [3]], "abc", None, 10**400):
+        write_json(tmp_path / "empty.json", {"z": nothing})
+        with pytest.raises(BadInput, match="under the key z"):
+            read_code(str(tmp_path / "empty.json"), 5)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +144,14 @@ def test_planes_and_maps_without_meaning_are_refused(make, says):
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8)
 
 
-def write_run(folder: Path, objective: str, hamiltonian: Hamiltonian | None = H) -> Path:
+def write_run(
+    folder: Path, objective: str, hamiltonian: Hamiltonian | None = H, seed: int = 5, checksum: str | None = None
+) -> Path:
     """A run's folder with untrained networks."""
-    data = {"hamiltonian": hamiltonian.as_dict() if hamiltonian else None}
+    data = {"hamiltonian": hamiltonian.as_dict() if hamiltonian else None, "checksum": checksum}
     config = {"objective": objective, "networks": NETWORKS.as_dict(), "training": {}, "data": data}
     write_config(folder, config)
-    write_weights(folder, build_networks(NETWORKS, OBJECTIVES[objective]().players, seed=5), 3)
+    write_weights(folder, build_networks(NETWORKS, OBJECTIVES[objective]().players, seed=seed), 3)
     return folder
 
 
@@ -175,9 +186,58 @@ def test_map_of_several_runs_on_the_command_line(tmp_path, capsys):
     assert "seed: 0 there, 1 asked" in capsys.readouterr().err
 
 
+def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
+    def names(*paths: str) -> list[str]:
+        runs = [Run(Path(path), 0, {"objective": Path(path).name[:3]}, NETWORKS, H, {}) for path in paths]
+        return list(_named(runs))
+
+    assert names("/t/vae", "/t/gan") == ["VAE", "GAN"]
+    assert names("/t/trial-0/gan", "/t/trial-1/gan", "/t/trial-0/vae") == ["GAN trial-0", "GAN trial-1", "VAE"]
+    assert names("/t/gan-a", "/t/gan-b") == ["GAN gan-a", "GAN gan-b"]
+    assert names("/a/0/gan", "/a/1/gan", "/b/0/gan") == ["GAN a/0", "GAN a/1", "GAN b/0"]
+    assert names("/x/gan", "/x/t/gan", "/gan") == ["GAN x", "GAN t", "GAN /"]
+    with pytest.raises(BadInput, match="named twice"):
+        names("/t/gan", "/t/u/../gan")
+
+
+def test_files_of_different_runs_have_different_names():
+    names = ["hybrid", "VAE", "GAN", "GAN a", "GAN A", "GAN a b", "GAN a-b", "GAN a/b", "GAN A/b", "GAN ä", "GAN a.klm"]
+    files = [_file(name) for name in names]
+    assert files[:4] == ["hybrid", "vae", "gan", "gan-a"]
+    assert len(set(files)) == len(files)
+    assert all(re.fullmatch(r"[a-z0-9_-]+", file) for file in files)  # also where case does not count
+
+
+def test_a_map_of_trials_sums_up_each_objective(tmp_path, capsys):
+    runs = [write_run(tmp_path / f"trial-{t}" / name, name, seed=t) for name in ("hybrid", "vae") for t in (0, 1)]
+    for planes in ([], ["--planes", 2, "--planes-resolution", 8]):
+        out = tmp_path / f"out{len(planes)}"
+        assert spinloom("map", *runs, "--out", out, "--resolution", 9, *planes, "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert list(told["runs"]) == ["hybrid trial-0", "hybrid trial-1", "VAE trial-0", "VAE trial-1"]
+        for objective, name in (("hybrid", "hybrid"), ("vae", "VAE")):
+            kin = [told["runs"][f"{name} trial-{t}"] for t in (0, 1)]
+            one, other = (
+                run["survey"]["summary"]["sharpness"]["mean"] if planes else run["numbers"]["sharpness"] for run in kin
+            )
+            found = told["objectives"][objective]["sharpness"]
+            assert found["runs"] == 2
+            assert one != other
+            assert found["mean"] == pytest.approx((one + other) / 2)
+            assert found["std"] == pytest.approx(abs(one - other) / 2**0.5)
+        labels = load_file(out / "maps" / "vae-trial-1.domains.safetensors")["labels"]
+        domains = told["runs"]["VAE trial-1"]["domains"]
+        assert labels.shape == (9, 9)
+        assert [int(labels[row, column]) for row, column in domains["lowest"]] == list(range(int(labels.max()) + 1))
+        assert all(int(labels[tuple(wall["pass"])]) in wall["between"] for wall in domains["walls"])
+        assert spinloom("map", *runs, "--out", out, "--resolution", 9, *planes) == 0
+        assert "VAE, 2 runs" in capsys.readouterr().out
+
+
 def test_what_map_refuses_on_the_command_line(tmp_path, capsys):
     run = write_run(tmp_path / "g", "gan")
     unknown = write_run(tmp_path / "u", "gan", None)
+    write_json(tmp_path / "empty.json", {"z": []})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("precious")
     out = tmp_path / "out"
@@ -190,6 +250,11 @@ def test_what_map_refuses_on_the_command_line(tmp_path, capsys):
         ([unknown], "unknown Hamiltonian"),
         ([run, "--range", 1, 1], "smaller to a larger"),
         ([run, "--resolution", 5], "resolution=5"),
+        ([run, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
+        ([run, "--seed", 2**64], "from 0 to 2⁶⁴ − 1"),
+        ([run, "--seed", 0.5], "not a whole number"),
+        ([run, "--through", tmp_path / "empty.json", 1, 2], "holds no codes"),
+        ([run, "--device", "cuda"], "no CUDA GPU"),
     ):
         assert spinloom("map", *arguments, "--out", out) == 2
         line = capsys.readouterr().err.strip()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spinloom import paths
 from spinloom.anneal import anneal
+from spinloom.dataset import write_dataset
 from spinloom.draw import spin_colours
 from spinloom.errors import BadInput
 from spinloom.files import write_json
@@ -216,6 +217,25 @@ def test_what_counts_as_climbing_on_a_path(energy, barriers, ascents, saddles):
     assert path.saddles == saddles
 
 
+def test_a_model_and_its_multiple_have_one_path_and_its_barriers_in_j():
+    """Tolerances, forces and barriers are in J; a factor of two is exact in floating point."""
+    double = Hamiltonian(J=2 * FIELD.J, D=2 * FIELD.D, B=2 * FIELD.B, K=2 * FIELD.K)
+    a, b = torch.tensor([-1.5, 0.0]), torch.tensor([1.5, 0.4])
+    one, other = (interpolate(gate, a, b, H, 9, "string", StringConfig(steps=40), 0.5) for H in (FIELD, double))
+    assert torch.equal(one.z, other.z)
+    assert torch.equal(2 * one.fine_energy - 2 * one.fine_energy[0], other.fine_energy - other.fine_energy[0])
+    assert (one.force, one.steps) == (other.force, other.steps)
+    assert one.saddles == pytest.approx(other.saddles)
+    assert one.barriers == pytest.approx(other.barriers)
+    assert one.ascents == pytest.approx(other.ascents)
+    start = shaken(turned(torch.linspace(0, math.pi, 7)), 0.05)
+    model = Hamiltonian(D=0.0, K=0.2)
+    double = Hamiltonian(J=2.0, D=0.0, K=0.4)
+    still, twice = (relax_path(start, H, StringConfig(0.05, 50), 20) for H in (model, double))
+    assert torch.equal(still.spins, twice.spins)
+    assert still.barriers == pytest.approx(twice.barriers)
+
+
 def test_linear_and_spherical_codes():
     a, b = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
     line = linear(a, b, 5)
@@ -280,9 +300,15 @@ GRID = NetworkConfig(size=(32, 32), latent=32, generator=4, discriminator=4, enc
 MODEL = Hamiltonian(D=0.6)
 
 
-def write_run(folder: Path, objective: str, networks: NetworkConfig = NETWORKS) -> Path:
+def write_run(
+    folder: Path,
+    objective: str,
+    networks: NetworkConfig = NETWORKS,
+    model: Hamiltonian = MODEL,
+    checksum: str | None = None,
+) -> Path:
     """A run's folder with untrained networks."""
-    data = {"hamiltonian": MODEL.as_dict()}
+    data = {"hamiltonian": model.as_dict(), "checksum": checksum}
     write_config(folder, {"objective": objective, "networks": networks.as_dict(), "training": {}, "data": data})
     write_weights(folder, build_networks(networks, OBJECTIVES[objective]().players, seed=5), 3)
     return folder
@@ -357,8 +383,6 @@ def test_a_string_from_a_searchs_code_relaxed_in_spins_too(tmp_path, capsys):
 
 
 def test_textures_are_ends_too_and_can_be_aligned(tmp_path, capsys):
-    from spinloom.dataset import write_dataset
-
     spins = anneal(MODEL, 32, 1, schedule=Schedule.geometric(1.0, 0.05, steps=3).then_relax(3))
     both = torch.cat((spins, spins.roll((8, 16), (-2, -1))))
     data = write_dataset(tmp_path / "data", both, MODEL).path
@@ -383,6 +407,8 @@ def test_textures_are_ends_too_and_can_be_aligned(tmp_path, capsys):
 def test_what_interpolate_refuses_on_the_command_line(tmp_path, capsys):
     hybrid, gan, vae = (write_run(tmp_path / name, name) for name in ("hybrid", "gan", "vae"))
     (tmp_path / "empty").mkdir()
+    calm = write_run(tmp_path / "calm", "vae", model=Hamiltonian(D=0.1, B=0.5))
+    uniform = write_dataset(tmp_path / "uniform", turned(torch.tensor([0.0, 0.1]), side=32), MODEL).path
     out = tmp_path / "out"
     for arguments, says in (
         ([], "name at least one run"),
@@ -395,6 +421,10 @@ def test_what_interpolate_refuses_on_the_command_line(tmp_path, capsys):
         ([hybrid, "--from", "seed:1", "--to", "seed:1"], "are one code"),
         ([vae, "--prior", -1, "--mode", "string"], "--prior -1"),
         ([vae, vae], "named twice"),
+        ([hybrid, "--images", 10_001], "--images 10001"),
+        ([hybrid, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
+        ([hybrid, "--device", "cuda"], "no CUDA GPU"),
+        ([calm, "--from", f"{uniform}:0", "--to", f"{uniform}:1", "--real"], "both ends relax to one texture"),
     ):
         assert spinloom("interpolate", *arguments, "--out", out) == 2
         line = capsys.readouterr().err.strip()

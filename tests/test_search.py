@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pretend_gpu import pretend_gpu
 from spinloom import bench_search as bench
 from spinloom import cli, findings, search_methods
 from spinloom import optimise as optimising
@@ -22,16 +24,18 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.novelty import nearest_texture, novelty
 from spinloom.objectives import OBJECTIVES
-from spinloom.optimise import SearchConfig, Tape, optimise, resolved
+from spinloom.optimise import SearchConfig, Tape, optimise, resolved, spread_of
 from spinloom.pattern import cores, pattern
 from spinloom.run import Run, build_networks, write_config, write_weights
 from spinloom.sample import prior_latents
 from spinloom.schedule import Schedule
-from spinloom.search import STATE, search, unbeaten
+from spinloom.search import SEARCH, STATE, search, unbeaten
 from spinloom.search_charts import found_figure, front_figure
 from spinloom.spiral import ground_state, spiral
 from spinloom.symmetry import random_symmetry, symmetries
 from spinloom.topology import charge
+
+novelties = sys.modules["spinloom.novelty"]  # the package's own attribute is the function
 
 H = Hamiltonian(D=0.6)
 NETWORKS = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8)
@@ -138,6 +142,41 @@ def test_nodal_points_cost():
         (codes, values), _ = optimise(decode, wanted, config, 4, None, Tape(None))
         signs.append(codes[values[:, 0].argmin(), 0] > 0)
     assert signs == [True, False]
+
+
+def test_nodal_points_cost_where_the_prior_knows_nothing_of_the_goal():
+    """M_z is 0 but where z₀ > 2, near 1 with a nodal point there; none of the codes that are drawn lies there."""
+
+    def decode(z):
+        there = z[:, 0] > 2
+        angle = torch.where(there, 0.0, math.pi / 2)
+        spins = torch.stack((angle.sin(), 0 * angle, angle.cos()), 1)[:, :, None, None].repeat(1, 1, 8, 8)
+        spins[there, :, 0, 0] *= -1
+        return spins
+
+    def is_up(spins):
+        return -(spins[:, 2].mean((-2, -1)) > 0.2).float()
+
+    start = prior_latents(11, 64, 2)
+    assert not (start[:, 0] > 2).any()
+    wanted = goals(is_up, make_run(hamiltonian=None), None)
+    there = []
+    for weight in (0, 1):
+        config = SearchConfig(generations=40, population=12, seed=11, nodal_weight=weight, norm_weight=0)
+        config = resolved(config, wanted, decode, 2, None)
+        (codes, values), _ = optimise(decode, wanted, config, 2, None, Tape(None))
+        there.append(codes[values[:, 0].argmin(), 0] > 2)
+        assert (codes[:, 0] > 2).any()
+    assert there == [True, False]
+
+
+def test_the_unit_of_the_penalties():
+    few, none, rounding, normal = np.zeros(64), np.full(64, -3.0), np.full(64, 0.5), np.random.default_rng(0)
+    few[7] = -1
+    rounding[::2] += 1e-8
+    drawn = normal.normal(0, 0.01, 64)
+    units = spread_of(np.stack((few, none, rounding, drawn, drawn + 5), 1))
+    assert units == pytest.approx([1.1, 3.3, 1.1, drawn.std(), drawn.std()])
 
 
 @pytest.fixture(autouse=True)
@@ -321,6 +360,116 @@ def test_callables_are_minimised_and_their_gradient_is_used():
     assert search(run, None, counted, population=4, generations=2).value < 1
 
 
+def test_a_decoder_of_ones_own_is_searched():
+    found = search(tilted, None, "max-mz", "cma", generations=60, norm_weight=0.0, latent=4)
+    assert np.linalg.norm(found.z.numpy() - PEAK.numpy()) < 1e-2
+    assert found.value == pytest.approx(1)
+    assert found.report["novelty"] is None
+    assert found.report["sweeps"] == 0
+    assert "energy_excess" not in found.report["stages"]["decoded"]
+    data = tilted(prior_latents(7, 5, 4)).contiguous()
+    beside = search(tilted, None, "max-mz", population=6, generations=3, latent=4, reference=data)
+    assert beside.report["novelty"]["given"] == 5
+    logit = search(tilted, None, "max-logit", "cma", generations=40, norm_weight=0.0, latent=4, score=score)
+    assert np.linalg.norm(logit.z.numpy() - PEAK.numpy()) < 1e-2
+
+
+def score(spins):
+    return 3 * spins[:, 2].mean((-2, -1)) - 1
+
+
+def test_a_decoder_without_a_gradient_is_searched_without():
+    def decode(z):
+        return torch.from_numpy(tilted(z).numpy())
+
+    assert search(decode, None, "max-mz", population=6, generations=3, latent=4).value > 0
+    with pytest.raises(BadInput, match="no gradient"):
+        search(decode, None, "max-mz", "gradient", latent=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "latent=None"),
+        ({"latent": 0}, "latent=0"),
+        ({"latent": 4, "objective": "max-logit"}, "give score"),
+        ({"latent": 4, "objective": "min-energy"}, "give H"),
+        ({"latent": 4, "relax": 3}, "relax=3"),
+        ({"latent": 4, "source": lambda z: z}, r"gave shape \(2, 4\)"),
+        ({"latent": 8, "source": make_run()}, "latent=8"),
+        ({"latent": 4, "reference": torch.zeros(1, 3, 4, 4)}, "reference of 1 textures"),
+        ({"latent": 4, "reference": torch.zeros(3, 3, 6, 4)}, "lattice"),
+        ({"latent": 4, "reference": torch.zeros(3, 3, 4, 4), "compared": 1}, "compared=1"),
+    ],
+)
+def test_what_a_decoder_lacks_is_named_before_any_work(arguments, says, tmp_path):
+    asked = {"source": tilted, "objective": "max-mz", "out": tmp_path / "out", **arguments}
+    with pytest.raises(BadInput, match=says):
+        search(**asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_knows_its_callables(tmp_path):
+    run, few = make_run(hamiltonian=None), {"population": 4, "generations": 2}
+
+    def along(axis):
+        return lambda spins: spins[:, axis].mean((-2, -1))
+
+    search(run, None, along(0), out=tmp_path / "one", **few)
+    before = contents(tmp_path / "one")
+    search(run, None, along(0), out=tmp_path / "one", **few)
+    with pytest.raises(BadInput, match="another <lambda> "):
+        search(run, None, along(1), out=tmp_path / "one", **few)
+    assert contents(tmp_path / "one") == before
+    front = search(run, None, (along(0), along(1)), out=tmp_path / "two", **few)
+    assert front.goals == ("<lambda>", "<lambda> 2")
+    with pytest.raises(BadInput, match="another <lambda> "):
+        search(run, None, (along(1), along(0)), out=tmp_path / "two", **few)
+    with pytest.raises(BadInput, match="another <lambda> 2 "):
+        search(run, None, (along(0), along(2)), out=tmp_path / "two", **few)
+    same = along(0)
+    with pytest.raises(BadInput, match="named twice"):
+        search(run, None, (same, same), **few)
+    search(tilted, None, "max-mz", out=tmp_path / "decoder", latent=4, **few)
+    search(tilted, None, "max-mz", out=tmp_path / "decoder", latent=4, **few)
+    with pytest.raises(BadInput, match="another z → spins "):
+        search(lambda z: tilted(z + 0.01), None, "max-mz", out=tmp_path / "decoder", latent=4, **few)
+    search(tilted, None, "max-logit", out=tmp_path / "score", latent=4, score=score, **few)
+    with pytest.raises(BadInput, match="another max-logit "):
+        search(tilted, None, "max-logit", out=tmp_path / "score", latent=4, score=lambda s: score(s).exp(), **few)
+    old = json.loads((tmp_path / "one" / SEARCH).read_text())
+    del old["callables"]
+    (tmp_path / "one" / SEARCH).write_text(json.dumps(old))
+    with pytest.raises(BadInput, match="does not say what its <lambda> was"):
+        search(run, None, along(0), out=tmp_path / "one", **few)
+
+
+@pytest.mark.parametrize(
+    ("objective", "method"),
+    [
+        ("max-mz", "ga"),
+        ("max-logit", "gradient"),
+        (("min-energy", "min-wavelength"), "nsga2"),
+        ("min-nodal", "cma"),
+        ("max-charge", "ga"),
+    ],
+)
+def test_a_search_on_a_gpu_finds_what_one_on_the_cpu_does(objective, method):
+    data = anneal(H, 32, 3, schedule=Schedule.relaxation(9))
+    asked = {"population": 4, "generations": 2, "inner_relax": 2, "relax": 3, "reference": data}
+    asked |= {"inner_relax": 0, "relax": 0} if objective == "min-nodal" else {}
+    here = search(make_run(), H, objective, method, **asked)
+    with pretend_gpu():
+        run = make_run()
+        for net in run.nets.values():
+            net.to("cuda")
+        assert run.decode(torch.zeros(1, 8)).device.type == "cuda"
+        there = search(run, H, objective, method, **asked)
+    for name in ("z", "spins", "decoded", "settled", "data"):
+        assert type(getattr(there, name)) is torch.Tensor
+        assert torch.equal(getattr(there, name), getattr(here, name))
+
+
 def test_goals_of_every_name():
     spins = relax(torch.stack([disc(24, [(12, 12)]), disc(24, [])]), H, 0)
     expected = {"mz": (0.5, 1), "charge": (-1, 0), "skyrmions": (1, 0), "nodal": (0, 0)}
@@ -481,6 +630,63 @@ def test_novelty_is_judged_by_the_datas_own_distances():
         novelty(data, data[:1], H)
 
 
+def test_a_copy_of_the_last_training_texture_is_not_new(tmp_path):
+    data = anneal(H, (16, 16), 510, schedule=Schedule.relaxation(30))
+    moved = random_symmetry(data[-1:], H, np.random.default_rng(5))
+    for copy in (data[-1:], moved):
+
+        def decode(z, copy=copy):
+            return copy.expand(len(z), -1, -1, -1)
+
+        few = {"population": 4, "generations": 1, "latent": 2, "inner_relax": 0, "relax": 0}
+        found = search(decode, H, "max-mz", reference=data, **few).report["novelty"]
+        assert (found["new"], found["nearest"], found["searched"], found["given"]) == (False, 509, 510, 510)
+        assert found["distance"] < 2e-3
+        some = search(decode, H, "max-mz", reference=data, compared=500, **few).report
+        assert some["novelty"]["searched"] == 500
+        assert some["novelty"]["distance"] > 0.25
+        assert "the nearest of the first 500 of 510 training textures" in " ".join(some["words"])
+        # a field breaks a symmetry of the search's, not of the data's
+        stored = write_dataset(tmp_path / f"data-{int(copy is moved)}", data[-20:], H)
+        found = search(lambda z, f=decode: -f(z), Hamiltonian(D=0.6, B=0.3), "max-mz", reference=stored, **few)
+        assert (found.report["novelty"]["new"], found.report["novelty"]["nearest"]) == (False, 19)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 72)])
+@pytest.mark.parametrize("model", [Hamiltonian(D=0.3), Hamiltonian(D=0.3, B=0.01)])
+def test_the_coarse_grid_misses_nothing(size, model, monkeypatch):
+    data = anneal(model, size, 40, seed=3, schedule=Schedule.geometric(1.0, 0.05, 10).then_relax(60))
+    moved = random_symmetry(data[[7, 39]], model, np.random.default_rng(2))
+    queries, itself = torch.cat((moved, data[:6])), torch.tensor([-1, -1, *range(6)])
+    rough = novelties._grid_of(novelties._transform(queries), size)
+    assert 2 * math.prod(rough.sides) <= math.prod(size)
+    distance, nearest = nearest_texture(queries, data, model, itself=itself)
+    monkeypatch.setattr(novelties, "MISSED", -1.0)
+    assert novelties._grid_of(novelties._transform(queries), size).sides == size
+    exact, which = nearest_texture(queries, data, model, itself=itself)
+    assert nearest[:2].tolist() == [7, 39]
+    assert torch.equal(nearest, which)
+    assert torch.allclose(distance, exact, atol=2e-3)
+
+
+def test_what_a_grid_may_miss_is_no_less_than_what_it_misses():
+    """Textures and others that are as smooth, moved by half a spacing; the bound is not far above the worst of them."""
+    size, spacing = (64, 48), 4
+    sides = (size[0] // spacing, size[1] // spacing)
+    spins = anneal(Hamiltonian(D=0.2), size, 6, schedule=Schedule.geometric(1.0, 0.05, 10).then_relax(60))
+    moved = torch.roll(spins, (spacing // 2, spacing // 2), (-2, -1))
+    grid = novelties._Grid(size, sides)
+    mine, theirs = novelties._transform(spins), novelties._transform(moved)
+    low, others = novelties._Coarse.of(mine, grid), novelties._Coarse.of(theirs, grid)
+    for k in range(len(spins)):
+        exact = novelties._likeness(mine[k], theirs, size, True)
+        missed = exact - novelties._likeness(low.low[k], others.low, sides, True)
+        allowed = grid.missed(low, others, k)
+        assert float(exact[k]) == pytest.approx(1, abs=1e-5)
+        assert (missed <= allowed + 1e-5).all()
+        assert float(missed[k]) > 0.5 * float(allowed[k])
+
+
 def test_settling_straightens_a_bent_spiral_that_alignment_leaves(monkeypatch):
     monkeypatch.setattr(findings, "MOST_BLOCKS", 20)
     at = torch.arange(32)
@@ -551,6 +757,27 @@ def test_the_command_leaves_numbers_textures_and_a_picture(folder, tmp_path, cap
     assert contents(out) == before
 
 
+def test_another_reference_is_told_and_drawn(folder, tmp_path, capsys):
+    out, few = tmp_path / "out", ["--objective", "max-mz", *FEW]
+    asked = ("search", folder / "run", out, *few)
+    assert call(*asked) == 0
+    first, drawn = json.loads(capsys.readouterr().out), (out / "found.png").read_bytes()
+    assert first["reference"]["textures"] == 6
+    write_dataset(tmp_path / "other", anneal(H, 32, 5, seed=9, schedule=Schedule.relaxation(40)), H)
+    assert call(*asked, "--reference", tmp_path / "other") == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["reference"]["textures"] == 5
+    assert second["reference"]["checksum"] != first["reference"]["checksum"]
+    assert (out / "found.png").read_bytes() != drawn
+    before = contents(out)
+    assert call(*asked, "--reference", tmp_path / "other") == 0
+    assert contents(out) == before
+    assert call(*asked, "--compared", 4) == 0
+    assert (out / "found.png").read_bytes() == drawn
+    told = json.loads((out / SEARCH).read_text())["found"][0]["novelty"]
+    assert (told["searched"], told["given"]) == (4, 6)
+
+
 def test_the_command_finds_a_front(folder, tmp_path, capsys):
     out = tmp_path / "front"
     several = ["--objective", "min-energy", "max-mz"]
@@ -561,7 +788,9 @@ def test_the_command_finds_a_front(folder, tmp_path, capsys):
     assert (np.diff(values[:, 0]) >= 0).all()
     assert len(open_dataset(out / "textures" / "relaxed")) == len(values)
     assert call("search", folder / "run", out, *several, *FEW[:-1]) == 0
-    assert "Pareto front" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Pareto front" in said
+    assert "new: compared with 6 training textures" in said
 
 
 def test_bad_input_leaves_no_folder(folder, tmp_path, capsys):
@@ -569,17 +798,49 @@ def test_bad_input_leaves_no_folder(folder, tmp_path, capsys):
     assert "min-beauty" in capsys.readouterr().err
     assert call("search", folder / "run", tmp_path / "a", "--reference", tmp_path / "nowhere") == 2
     assert call("search", folder / "run", tmp_path / "a", "--method", "nsga2") == 2
+    assert call("search", folder / "run", tmp_path / "a", "--seed", -1) == 2
+    assert call("search", folder / "run", tmp_path / "a", "--compared", 1) == 2
+    if not torch.cuda.is_available():
+        capsys.readouterr()
+        assert call("search", folder / "run", tmp_path / "a", "--device", "cuda") == 2
+        assert "sees no CUDA GPU" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 
 def test_the_bench_gives_everybody_the_same_time(monkeypatch, capsys):
-    monkeypatch.setattr(optimising, "METHODS", {"ga": (6, 3), "cma": (6, 3), "gradient": (4, 3), "nsga2": (6, 3)})
-    result = bench.bench_search(make_run(), "max-mz", seeds=1)
+    """A clock that goes on with what is asked for, whatever the machine's mood: real searches and annealings behind."""
+    now, fields, threads = 0.0, [], bench.available_threads()
+
+    def fake_search(run, model, objective, **asked):
+        nonlocal now
+        method = asked.get("method", "ga")
+        start, each, count = {"ga": (2.0, 0.1, 60), "cma": (1.0, 0.02, 320), "gradient": (0.5, 0.3, 80)}[method]
+        ahead = 3.0 if method == "ga" and asked.get("head_start") is None else 0.0
+        now += start + ahead + each * (asked.get("generations") or count)
+        return search(run, model, objective, **{**asked, **QUICK, "generations": 1})
+
+    def fake_anneal(model, size, samples, seed, schedule):
+        nonlocal now
+        now += 0.002 * math.ceil(samples / threads) * sum(step.heat_bath for step in schedule.steps)
+        fields.append(model.B)
+        return anneal(model, size, 2, seed=seed, schedule=Schedule.geometric(1.0, 0.01, 40).then_relax(40))
+
+    def fake_timed(work):
+        before = now
+        work()
+        return now - before
+
+    for name, fake in (("search", fake_search), ("anneal", fake_anneal), ("timed", fake_timed), ("SWEEPS", 20)):
+        monkeypatch.setattr(bench, name, fake)
+    result = bench.bench_search(make_run(), "max-mz", seeds=2)
     assert set(result["rows"]) == {
         *("genetic", "genetic, no head start", "gradient", "cma"),
         *("annealing, many", "annealing, slow", "annealing in a field"),
     }
-    assert all(len(row["values"]) == 1 for row in result["rows"].values())
+    for name, row in result["rows"].items():
+        assert len(row["values"]) == 2
+        assert row["seconds"] == pytest.approx([11.0, 11.0], abs=0.5), name
+    assert set(fields) == {0.0, bench.FIELD * H.D**2}
     assert result["summary"]["annealing in a field"]["best"] > result["summary"]["annealing, many"]["best"]
     bench.print_search(result)
     assert "annealing in a field" in capsys.readouterr().out

@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table as Grid
 
-from spinloom.commands_map import _claim, _hamiltonian, _number, _origin
-from spinloom.dataset import open_dataset, write_dataset
+from spinloom.commands_map import _claim, _hamiltonian, _number, _origin, _reference
+from spinloom.dataset import write_dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_bytes, write_json
-from spinloom.options import AsJson, Count, Quiet, Whole, print_json
+from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
 from spinloom.run import Run, load
 
@@ -31,7 +31,9 @@ def invert(
     /,
     *,
     picture: Annotated[Path | None, Parameter(help="M_z: .npy (H, W) from −1 to 1, or a grey image.")] = None,
-    reference: Annotated[Path | None, Parameter(help="Data set: compare on its last textures instead.")] = None,
+    reference: Annotated[
+        Path | None, Parameter(help="Data set: compare on its last textures, none that was trained on, instead.")
+    ] = None,
     noise: Annotated[
         tuple[float, ...],
         Parameter(consume_multiple=True, help="Noise (std, M_z from −1 to 1); with --reference all that are tried."),
@@ -41,14 +43,16 @@ def invert(
     starts: Annotated[Count, Parameter(help="Codes a search starts from: the encoded guess, then prior draws.")] = 2,
     steps: Annotated[Count, Parameter(help="Steps of a search.")] = 100,
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 500,
-    seed: Annotated[Whole, Parameter(help="Of noise and prior draws.")] = 0,
+    seed: Annotated[Seed, Parameter(help="Of noise and prior draws.")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Full spins from a picture of M_z: the analytic guess, and a generator's texture that agrees; both relaxed.
 
-    With --reference pictures are made of known textures, and the errors compared at several noise levels. Leaves
-    invert.json, invert.png and the spins as a data set.
+    With --reference pictures are made of known textures, and the errors compared at several noise levels: of the
+    held-out textures of the run's own data set, or of another set of the same Hamiltonian. Leaves invert.json,
+    invert.png and the spins as a data set.
 
     Parameters
     ----------
@@ -63,8 +67,10 @@ def invert(
         raise BadInput("invert: give --picture FILE, or --reference DATA to compare on known textures; one of them")
     if picture is not None and len(noise) > 1:
         raise BadInput(f"--noise {' '.join(f'{one:g}' for one in noise)}: a picture has one; give a single number")
-    trained = load(run)
-    _hamiltonian(trained)
+    trained = load(run, device)
+    H = _hamiltonian(trained)
+    if H.D == 0:
+        raise BadInput(f"{run}: D=0, both in-plane directions are alike and M_z cannot tell them; use a run with DMI")
     settings = Inversion(0.0, blur, starts, steps, relax=relax)
     for one in noise:
         Inversion(one)
@@ -141,12 +147,10 @@ def _compare(
     from spinloom.path_charts import inversion_figure
     from spinloom.progress import progress
 
-    data = open_dataset(reference)
+    data, _ = _reference(run, reference)
     count = asked["textures"]
-    if data.size != run.size:
-        raise BadInput(f"{reference}: lattice {data.size}, but the run's is {run.size}; use textures of that")
     if count > len(data):
-        raise BadInput(f"--textures {count}: {reference} has {len(data)}; use at most that many")
+        raise BadInput(f"--textures {count}: {reference} has {len(data)} not trained on; use at most that many")
     asked["checksum"] = data.checksum
     found = _claim(out, "invert.json", asked)
     if "levels" in found:

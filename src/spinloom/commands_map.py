@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import statistics
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -19,10 +23,14 @@ from torch import Tensor
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_bytes, write_json
 from spinloom.hamiltonian import Hamiltonian
-from spinloom.options import AsJson, Count, Quiet, Whole, print_json
+from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
 from spinloom.run import WEIGHTS, Run, differences, load
 from spinloom.sample import DDLS, Rule
+
+if TYPE_CHECKING:
+    from spinloom.coverage import CoverageReference
+    from spinloom.dataset import Dataset
 
 Out = Annotated[Path, Parameter(help="Folder to make; the same command again goes on or shows what is there.")]
 
@@ -41,19 +49,23 @@ def map(
     resolution: Annotated[Count, Parameter(help="Pixels a side.")] = 256,
     planes: Annotated[Whole, Parameter(help="Further random planes the numbers are taken on; e.g. 10.")] = 0,
     planes_resolution: Annotated[Count, Parameter(help="Their pixels a side.")] = 64,
-    seed: Annotated[Whole, Parameter(help="Of the prior's draw that fixes the other axes.")] = 0,
+    seed: Annotated[Seed, Parameter(help="Of the prior's draw that fixes the other axes.")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Map planes through latent space: energy, nodal points, logits, domains and walls; runs side by side.
 
-    Leaves map.png, map.json, the maps as safetensors and, with --planes, survey.png.
+    Leaves map.png, map.json, the maps and their domains as safetensors and, with --planes, survey.png. Several runs
+    of one objective (say, of trials) are also summed up: mean and standard deviation over runs.
 
     Parameters
     ----------
     runs
         Folders of runs, or names of models that come with the package.
     """
+    import torch
+
     from spinloom.domains import (
         compare_surveys,
         find_crossing,
@@ -73,7 +85,7 @@ def map(
         raise BadInput("--axes and --through: each is a plane of its own; use one of them")
     checked_grid(span, resolution)
     checked_grid(span, planes_resolution)
-    named = _named([load(path) for path in runs])
+    named = _named([load(path, device) for path in runs])
     shown: dict[str, Plane] = {}
     for name, run in named.items():
         latent = run.networks.latent
@@ -101,13 +113,16 @@ def map(
         panels, surveys, told = [], {}, {}
         with for_networks():
             for name, run in named.items():
-                decode, score = _networks(run)
+                decode, score = run.decode, _score(run)
                 label, file = _origin(run)["weights"], out / "maps" / f"{_file(name)}.safetensors"
                 map_ = latent_map(decode, models[name], shown[name], span, resolution, score, file, label, show)
                 domains = find_domains(map_)
+                labels = {"labels": torch.from_numpy(domains.labels).int()}
+                write_bytes(file.with_suffix(".domains.safetensors"), save(labels))
                 crossing = find_crossing(decode, models[name], map_, domains)
-                panels.append(MapPanel(name, map_, crossing))
-                told[name] = {**_origin(run), "numbers": map_numbers(map_, domains), "crossing": None}
+                panels.append(MapPanel(name, map_, crossing, domains))
+                told[name] = {**_origin(run), "numbers": map_numbers(map_, domains)}
+                told[name] |= {"domains": domains.as_dict(map_), "crossing": None}
                 if crossing:
                     write_bytes(file.with_suffix(".klm.safetensors"), save({"spins": crossing.spins.contiguous()}))
                     fields = {key: value for key, value in asdict(crossing).items() if key != "spins"}
@@ -128,11 +143,11 @@ def map(
         if len(panels) > 4:  # more columns than a page can show: the first run of each objective
             firsts = {run.objective: name for name, run in reversed(named.items())}
             panels = [panel for panel in panels if panel.name in firsts.values()]
-        write_bytes(out / "map.png", png_bytes(map_figure(panels)))
+        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True)))
         if surveys:
             write_bytes(out / "survey.png", png_bytes(survey_figure(surveys)))
         found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
-        found["objectives"] = _by_objective(told) if surveys else None
+        found["objectives"] = _by_objective(told)
         write_json(out / "map.json", found)
     if as_json:
         print_json(found)
@@ -152,28 +167,29 @@ def explain(
     step_size: Annotated[float, Parameter(help="Its step size α.")] = DDLS.step_size,
     reference: Annotated[Path | None, Parameter(help="Data set that the rules' coverage is measured against.")] = None,
     rules: Annotated[bool, Parameter(negative=(), help="Compare all rules at equal decoder calls.")] = False,
-    seed: Annotated[Whole, Parameter(help="Code k is a function of (seed, k).")] = 0,
+    seed: Annotated[Seed, Parameter(help="Code k is a function of (seed, k).")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch discriminator-driven sampling: paths of codes, Grad-CAM beside the nodal points, the rules compared.
 
     Leaves path.png, curves.png, explain.json, the codes as safetensors and, with --rules, rules.png. It refuses a
-    VAE, which has no discriminator.
+    VAE, which has no discriminator. Coverage is measured against textures that the run was not trained on: the
+    held-out ones of its own data set, or another set of the same Hamiltonian.
 
     Parameters
     ----------
     run
         Folder of a GAN or hybrid, or the name of a model that comes with the package.
     """
-    from spinloom.coverage import FEWEST, CoverageReference
-    from spinloom.dataset import open_dataset
+    from spinloom.coverage import FEWEST
     from spinloom.draw import png_bytes
     from spinloom.explain import RuleRow, compare_rules, nodal_box, settings_for, watch_paths
     from spinloom.gradcam import fake_map
     from spinloom.latent_charts import RULE_COLOURS, curves_figure, path_figure, rules_figure
 
-    trained = load(run)
+    trained = load(run, device)
     discriminator = trained.discriminator
     H = _hamiltonian(trained)
     settings = DDLS(rule, steps, step_size)
@@ -181,11 +197,9 @@ def explain(
         raise BadInput(f"--reference {reference}: coverage is measured of the rules compared; give --rules too")
     real = None
     if reference is not None:
-        real = open_dataset(reference)
-        if real.size != trained.size:
-            raise BadInput(f"{reference}: lattice {real.size}, but the run's is {trained.size}; use a set of that")
         if textures < FEWEST:
             raise BadInput(f"--textures {textures}: too few to estimate a coverage; use {FEWEST} or more")
+        real = _reference(trained, reference)
     if rules:
         settings_for("dot", steps + 1, 1.0)  # refuses too few steps before any work
     origin = _origin(trained)
@@ -194,17 +208,18 @@ def explain(
         **asdict(settings),
         "textures": textures,
         "rules": rules,
-        "reference": real and {"path": str(real.path), "checksum": real.checksum},
+        "reference": real and {"path": str(real[0].path), "checksum": real[0].checksum},
         "seed": seed,
     }
-    found = _claim(out, "explain.json", asked)
-    if "story" not in found:
+    found = _standing(out, "explain.json", asked)
+    if found is None or "story" not in found:
+        judge, data = (None, {}) if real is None else _judge(H, *real, textures, seed)
+        _claim(out, "explain.json", asked)
         show = not (quiet or as_json)
-        decode, score = _networks(trained)
-        assert score is not None
-        (out / "codes").mkdir(exist_ok=True)
+        decode, score = trained.decode, discriminator
         latent, label = trained.networks.latent, origin["weights"]
-        with for_networks():
+        with _given_back(out, "explain.json"), for_networks():
+            (out / "codes").mkdir(exist_ok=True)
             keep = out / "codes" / "path"
             paths = watch_paths(decode, score, H, latent, settings, textures, seed, keep, label, show)
             ends = [_decoded(decode, paths.codes[place]) for place in (0, -1)]
@@ -227,13 +242,6 @@ def explain(
                 "rules": None,
             }
             if rules:
-                judge, data = None, {}
-                if real is not None:
-                    front, tail = real.split(0.75)
-                    # data against data at the number of textures that the rules are judged by
-                    second = front[: max(FEWEST, textures)]
-                    judge = CoverageReference(tail[:1000], "features", H, seed, second=second)
-                    data = {"energy_excess": float(H.energy_excess(tail[:1000].double()).mean())}
                 keep = out / "codes" / "rules"
                 options: dict[str, Any] = {"reference": judge, "seed": seed, "keep": keep, "label": label}
                 rows = compare_rules(decode, score, H, latent, textures, steps + 1, show=show, **options)
@@ -246,6 +254,27 @@ def explain(
         return
     _print_explained(found, [RuleRow(**row) for row in found["rules"] or []])
     print(f"{out}/path.png, {out}/explain.json")
+
+
+def _judge(
+    H: Hamiltonian, held: Dataset, trained: Dataset | None, textures: int, seed: int
+) -> tuple[CoverageReference, dict[str, float]]:
+    """What coverage is measured against, at most 1000 held-out textures, and their mean ε.
+
+    Data against data is judged by as many textures as the rules are: training textures, or the first of another set.
+    """
+    from spinloom.coverage import FEWEST, CoverageReference
+
+    count = max(FEWEST, textures)
+    stand_in, first = (held, count) if trained is None else (trained, 0)
+    if len(held) < first + FEWEST:
+        raise BadInput(
+            f"--reference {held.path}: {len(held)} textures that the run was not trained on; a coverage of "
+            f"{textures} needs {first + FEWEST} or more"
+        )
+    real = held[first : first + 1000]
+    judge = CoverageReference(real, "features", H, seed, second=stand_in[:count])
+    return judge, {"energy_excess": float(H.energy_excess(real.double()).mean())}
 
 
 def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
@@ -265,42 +294,86 @@ def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
 
 
 def _by_objective(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of every objective, mean and standard deviation over its runs of each number's mean over planes."""
+    """Of every objective, mean and standard deviation over its runs of each number's mean over planes, or, without
+    further planes, of each number."""
     found: dict[str, dict[str, Any]] = {}
     for objective in dict.fromkeys(run["objective"] for run in told.values()):
-        summaries = [run["survey"]["summary"] for run in told.values() if run["objective"] == objective]
+        numbers = [_means(run) for run in told.values() if run["objective"] == objective]
         found[objective] = {}
-        for name in summaries[0]:
-            means = [summary[name]["mean"] for summary in summaries if summary[name]["mean"] is not None]
+        for name in numbers[0]:
+            means = [value for one in numbers if (value := one[name]) is not None]
             spread = statistics.stdev(means) if len(means) > 1 else None
             mean = statistics.fmean(means) if means else None
             found[objective][name] = {"mean": mean, "std": spread, "runs": len(means)}
     return found
 
 
-# what both commands need
+def _means(run: dict[str, Any]) -> dict[str, float | None]:
+    if "survey" not in run:
+        return run["numbers"]
+    return {name: value["mean"] for name, value in run["survey"]["summary"].items()}
+
+
+# what the commands need
 
 
 def _named(runs: list[Run]) -> dict[str, Run]:
-    """Runs by their objective's name, with the folder's where there are several of one."""
+    """Runs by their objective's name, with what tells their paths apart where there are several of one."""
     from spinloom.rows import display_name
 
-    objectives = [run.objective for run in runs]
-    named: dict[str, Run] = {}
+    places: dict[Path, Run] = {}
     for run in runs:
+        if run.path.resolve() in places:
+            raise BadInput(f"{run.path}: is named twice; name every run once")
+        places[run.path.resolve()] = run
+    named: dict[str, Run] = {}
+    for place, run in places.items():
         name = display_name(run.objective)
-        if objectives.count(run.objective) > 1:
-            name = f"{name} {run.path.name}"
-        if name in named:
-            raise BadInput(
-                f"{run.path}: is named twice, or as another run; name every run once, by folders that differ"
-            )
-        named[name] = run
+        kin = [other for other in places if places[other].objective == run.objective]
+        named[f"{name} {_apart(place, kin)}" if len(kin) > 1 else name] = run
     return named
 
 
+def _apart(place: Path, kin: list[Path]) -> str:
+    """What tells a path from others: trial-0 of T/trial-0/gan beside T/trial-1/gan. Parts that all of them end in are
+    left out, then as few are taken from the end as make all of them differ."""
+    common = 0
+    while len({other.parts[-1 - common :] for other in kin}) == 1:
+        common += 1
+    heads = {other: other.parts[: len(other.parts) - common] for other in kin}
+    count = 1
+    while len({parts[-count:] for parts in heads.values()}) < len(kin):
+        count += 1
+    return "/".join(heads[place][-count:])
+
+
 def _file(name: str) -> str:
-    return name.lower().replace(" ", "-")
+    """A file's name for a run's, another for every run, also where upper and lower case are one."""
+    objective, _, rest = name.partition(" ")
+    if not re.fullmatch(r"[a-z0-9_-]*", rest):
+        rest = f"{re.sub(r'[^a-z0-9_-]+', '-', rest.lower())}-{zlib.crc32(rest.encode()):08x}"
+    return f"{objective.lower()}-{rest}" if rest else objective.lower()
+
+
+def _reference(run: Run, path: Path) -> tuple[Dataset, Dataset | None]:
+    """The textures of a data set that the run was not trained on, and those that it was, if the set is its own.
+
+    Raises:
+        BadInput: textures of another lattice or Hamiltonian.
+    """
+    from spinloom.dataset import open_dataset
+    from spinloom.training_config import TrainingConfig
+
+    data = open_dataset(path)
+    if data.size != run.size:
+        raise BadInput(f"{path}: lattice {data.size}, but the run's is {run.size}; use a set of that")
+    if data.hamiltonian != run.hamiltonian:
+        its, own = (_words(H) for H in (data.hamiltonian, run.hamiltonian))
+        raise BadInput(f"{path}: its Hamiltonian is {its}, but the run's {own}; use a set of that")
+    if data.checksum != run.config["data"].get("checksum"):
+        return data, None
+    trained, held = data.split(run.config["training"].get("fraction", TrainingConfig.fraction))
+    return held, trained
 
 
 def _hamiltonian(run: Run) -> Hamiltonian:
@@ -314,15 +387,13 @@ def _origin(run: Run) -> dict[str, Any]:
     return {"path": str(run.path), "objective": run.objective, "step": run.step, "weights": weights}
 
 
-def _networks(run: Run) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor] | None]:
-    """The run's decoder, codes brought to its device, and its discriminator, None for a VAE."""
-    generator = run.generator
-    device = next(generator.parameters()).device
+def _words(H: Hamiltonian | None) -> str:
+    return "unknown" if H is None else ", ".join(f"{name}={value}" for name, value in H.as_dict().items())
 
-    def decode(z: Tensor) -> Tensor:
-        return generator(z.to(device))
 
-    return decode, run.discriminator if "discriminator" in run.nets else None
+def _score(run: Run) -> Callable[[Tensor], Tensor] | None:
+    """The run's discriminator, None for a VAE."""
+    return run.discriminator if "discriminator" in run.nets else None
 
 
 def _decoded(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
@@ -334,8 +405,8 @@ def _decoded(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
         return torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
 
 
-def _claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """The content of OUT/name, where the same was asked before, whole or only begun; else the folder is begun.
+def _standing(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The content of OUT/name, where the same was asked before, whole or only begun; None where nothing is.
 
     Raises:
         BadInput: the folder holds something else.
@@ -350,9 +421,32 @@ def _claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
         return content
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and holds no {name}; nothing is overwritten, use another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"asked": asked})
-    return {"asked": asked}
+    return None
+
+
+def _claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`_standing` finds; where that is nothing the folder is begun.
+
+    Raises:
+        BadInput: the folder holds something else.
+    """
+    found = _standing(out, name, asked)
+    if found is None:
+        found = {"asked": json.loads(json.dumps(asked))}
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / name, found)
+    return found
+
+
+@contextmanager
+def _given_back(out: Path, name: str) -> Iterator[None]:
+    """Where work is refused before it has left anything, the folder goes too, so that it can be asked otherwise."""
+    try:
+        yield
+    except BadInput:
+        if not any(file.is_file() and file != out / name for file in out.rglob("*")):
+            shutil.rmtree(out)
+        raise
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -360,19 +454,28 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _print_map(found: dict[str, Any]) -> None:
+    from spinloom.rows import display_name
+
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
     for head in ("", "no nodal pts", "wall width", "sharpness", "of a blur", "domains", "k, l, m", "ΔQ"):
         grid.add_column(head, justify="left" if not head else "right", no_wrap=not head)
+    keys = ("flat_share", "wall_width", "sharpness", "blur_sharpness")
     for name, told in found["runs"].items():
         numbers, crossing = told["numbers"], told["crossing"]
         points = ", ".join(str(count) for count in crossing["nodal_points"]) if crossing else "–"
         change = f"{crossing['charge_difference']:+d}" if crossing else "–"
-        cells = [_number(numbers[key]) for key in ("flat_share", "wall_width", "sharpness", "blur_sharpness")]
+        cells = [_number(numbers[key]) for key in keys]
         grid.add_row(name, *cells, f"{numbers['domains']:.0f}", points, change)
         if "survey" in told:
             mean = {key: value["mean"] for key, value in told["survey"]["summary"].items()}
-            cells = [_number(mean[key]) for key in ("flat_share", "wall_width", "sharpness", "blur_sharpness")]
+            cells = [_number(mean[key]) for key in keys]
             grid.add_row(f"  {len(told['survey']['rows'])} planes", *cells, _number(mean["domains"], 1), "", "")
+    for objective, numbers in (found.get("objectives") or {}).items():
+        count = sum(told["objective"] == objective for told in found["runs"].values())
+        if count > 1:
+            for label, which in ((f"{display_name(objective)}, {count} runs", "mean"), ("  ±", "std")):
+                cells = [_number(numbers[key][which]) for key in keys]
+                grid.add_row(label, *cells, _number(numbers["domains"][which], 1), "", "")
     Console().print(grid)
 
 

@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table as Grid
 
-from spinloom.commands_map import _claim, _file, _hamiltonian, _named, _number, _origin
+from spinloom.commands_map import _claim, _file, _hamiltonian, _named, _number, _origin, _standing
 from spinloom.dataset import open_dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_bytes, write_json
-from spinloom.options import AsJson, Count, Quiet, Whole, print_json
+from spinloom.options import AsJson, Count, Device, Quiet, Seed, print_json
 from spinloom.processor import for_networks
 from spinloom.run import Run, load
 from spinloom.shards import INFO
@@ -45,7 +45,8 @@ def interpolate(
     ] = False,
     steps: Annotated[Count, Parameter(help="Most steps of a string, in latent space and in that of spins.")] = 1000,
     prior: Annotated[float, Parameter(help="Weight of |z|²/2 in a string's energy, in J.")] = 0.0,
-    seed: Annotated[Whole, Parameter(help="Ends not given are the prior's draws 0 and 1 of this seed.")] = 0,
+    seed: Annotated[Seed, Parameter(help="Ends not given are the prior's draws 0 and 1 of this seed.")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,13 +60,15 @@ def interpolate(
     runs
         Folders of runs, or names of models that come with the package.
     """
+    from spinloom.paths import MOST_IMAGES
+
     if not runs:
         raise BadInput("interpolate: name at least one run, e.g. `spinloom interpolate runs/hybrid --out path`")
-    if images < 3:
-        raise BadInput(f"--images {images}: a path has its two ends and some between; use 3 or more, e.g. 33")
+    if not 3 <= images <= MOST_IMAGES:
+        raise BadInput(f"--images {images}: a path has its two ends and some between; use 3 to {MOST_IMAGES}, e.g. 33")
     if not 0 <= prior < 1e6:
         raise BadInput(f"--prior {prior:g}: a weight is not negative; use e.g. 1")
-    named = _named([load(path) for path in runs])
+    named = _named([load(path, device) for path in runs])
     models = {name: _hamiltonian(run) for name, run in named.items()}
     first = next(iter(named.values()))
     for run in named.values():
@@ -82,6 +85,9 @@ def interpolate(
         "prior": prior if mode == "string" else None,
         "seed": seed,
     }
+    standing = _standing(out, "path.json", asked) or {}
+    if real and not named.keys() <= standing.get("paths", {}).keys():
+        _check_rest(textures, models)
     found = _claim(out, "path.json", asked)
     show = not (quiet or as_json)
     told = found.setdefault("paths", {})
@@ -109,6 +115,16 @@ def interpolate(
         print(f"pictures: {out / 'path.png'}, {out / 'path.gif'}")
 
 
+def _check_rest(textures: list[Tensor], models: dict[str, Any]) -> None:
+    """Refuses, before any path is made, ends that come to rest as one texture."""
+    import torch
+
+    from spinloom.paths import rested_ends
+
+    for H in dict.fromkeys(models.values()):
+        rested_ends(torch.stack(textures), H)
+
+
 def _one_path(
     out: Path,
     name: str,
@@ -122,15 +138,14 @@ def _one_path(
     import torch
     from safetensors.torch import save
 
-    from spinloom.paths import TOLERANCES, interpolate, relax_path
+    from spinloom.paths import REST, TOLERANCES, interpolate, relax_path
     from spinloom.string_method import StringConfig
 
-    decode = _decoder(run)
     steps = asked["steps"] or 1
     state, keep, done = _kept(out / f"{_file(name)}.latent.partial")
     settings = StringConfig(TOLERANCES["latent"], steps)
     weight = asked["prior"] or 0.0
-    path = interpolate(decode, *ends, H, asked["images"], asked["mode"], settings, weight, state, keep, show)
+    path = interpolate(run.decode, *ends, H, asked["images"], asked["mode"], settings, weight, state, keep, show)
     tensors = {"z": path.z, "spins": path.spins}
     told: dict[str, Any] = {"latent": path.as_dict(), "real": None}
     relaxed = None
@@ -138,7 +153,7 @@ def _one_path(
         state, keep, relaxed = _kept(out / f"{_file(name)}.spins.partial")
         # from texture to texture, not from reconstruction to reconstruction: so all runs' paths join the same two
         begin = torch.cat((textures[0][None], path.spins[1:-1], textures[1][None]))
-        walked = relax_path(begin, H, StringConfig(TOLERANCES["spins"], steps), 500, state, keep, show)
+        walked = relax_path(begin, H, StringConfig(TOLERANCES["spins"], steps), REST, state, keep, show)
         told["real"] = walked.as_dict()
         tensors["real_spins"] = walked.spins
     content = {key: value.contiguous() for key, value in tensors.items() if value is not None}
@@ -179,7 +194,7 @@ def _ends(
     for _, other in runs[1:]:
         _ = other.encoder
     drawn = prior_latents(seed, 2, run.networks.latent)
-    decode = _decoder(run)
+    decode = run.decode
     codes, textures, checksums = [], [], []
     for number, text in enumerate((start, to)):
         texture = None if text is None else _texture(text, run)
@@ -262,12 +277,6 @@ def _encoded(run: Run, texture: Tensor) -> Tensor:
     device = next(encoder.parameters()).device
     with torch.no_grad():
         return encoder(texture[None].to(device))[0][0].cpu()
-
-
-def _decoder(run: Run) -> Callable[[Tensor], Tensor]:
-    generator = run.generator
-    device = next(generator.parameters()).device
-    return lambda z: generator(z.to(device)).cpu()
 
 
 def _panels(out: Path, name: str, source: str, told: dict[str, Any]) -> list[PathPanel]:

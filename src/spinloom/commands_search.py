@@ -11,17 +11,19 @@ from rich.table import Table as Grid
 
 from spinloom.dataset import Dataset, open_dataset, write_dataset
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_bytes
+from spinloom.files import read_json, write_bytes, write_json
 from spinloom.findings import Found, Front
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import (
     AsJson,
     Count,
+    Device,
     Dzyaloshinskii,
     EasyAxis,
     Exchange,
     Field,
     Quiet,
+    Seed,
     Walls,
     Whole,
     given_hamiltonian,
@@ -62,12 +64,16 @@ def search(
     reference: Annotated[
         Path | None, Parameter(help="Data set to say against whether it is new. Default: the run's own, if there.")
     ] = None,
+    compared: Annotated[
+        Count | None, Parameter(help="Of its textures the first so many; default: all the run was trained on.")
+    ] = None,
     J: Exchange = None,
     D: Dzyaloshinskii = None,
     dmi: Walls = None,
     B: Field = None,
     K: EasyAxis = None,
-    seed: Annotated[Whole, Parameter(help="Of the first codes and the method.")] = 0,
+    seed: Annotated[Seed, Parameter(help="Of the first codes and the method.")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,10 +92,12 @@ def search(
     from spinloom.search import SEARCH
     from spinloom.search import search as search_run
 
-    trained = load(run)
+    trained = load(run, device)
     H = given_hamiltonian(J, D, dmi, B, K)
     show = not (quiet or as_json)
-    compared = _reference(trained, reference)
+    data = _reference(trained, reference)
+    if compared is not None and data is None:
+        raise BadInput(f"--compared {compared}: the textures that {run} was trained on are not there; give --reference")
     found = search_run(
         trained,
         H,
@@ -104,9 +112,10 @@ def search(
         nodal_weight,
         norm_weight,
         bound,
-        compared,
+        data,
         out,
         show,
+        compared=compared,
     )
     _keep(out, found, trained.hamiltonian if H is None else H)
     if as_json:
@@ -133,8 +142,9 @@ def _reference(run: Run, given: Path | None) -> Dataset | None:
 
 
 def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
-    """The textures as data sets, and a picture; those that are there already are left."""
+    """The textures as data sets, and a picture; what is there already is left, but for a picture beside other data."""
     from spinloom.draw import png_bytes
+    from spinloom.search import SEARCH
     from spinloom.search_charts import found_figure, front_figure
 
     stages = {"decoded": found.decoded, "relaxed": found.spins, "settled": found.settled}
@@ -143,9 +153,10 @@ def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
     for name, spins in stages.items():
         if not (out / "textures" / name).exists():
             write_dataset(out / "textures" / name, spins, H, {"source": "search", "stage": name})
-    picture = out / "found.png"
-    if not picture.exists():
+    picture, content = out / "found.png", read_json(out / SEARCH)
+    if not picture.exists() or content["reference"] != content.get("drawn_beside", ""):
         write_bytes(picture, png_bytes(front_figure(found) if isinstance(found, Front) else found_figure(found)))
+        write_json(out / SEARCH, {**content, "drawn_beside": content["reference"]})
 
 
 def _print(out: Path, found: Found | Front, objective: tuple[str, ...]) -> None:
@@ -169,3 +180,7 @@ def _print(out: Path, found: Found | Front, objective: tuple[str, ...]) -> None:
             report["pattern"]["kind"],
         )
     Console().print(table)
+    novelty = found.reports[0]["novelty"]
+    if novelty is not None:
+        some = "" if novelty["searched"] == novelty["given"] else f"the first {novelty['searched']} of "
+        print(f"new: compared with {some}{novelty['given']} training textures, symmetries taken out")

@@ -55,6 +55,21 @@ class Domains:
     lowest: np.ndarray
     walls: dict[tuple[int, int], tuple[int, int]]
 
+    def barriers(self, map_: LatentMap) -> list[float]:
+        """Of every wall how high its pass is above the higher domain's lowest pixel, in J of the whole texture."""
+        energy = map_.energy_excess.double().numpy()
+        floor = energy[self.lowest[:, 0], self.lowest[:, 1]]
+        scale = map_.sites / map_.J
+        return [float(energy[at] - max(floor[a], floor[b])) * scale for (a, b), at in self.walls.items()]
+
+    def as_dict(self, map_: LatentMap) -> dict[str, Any]:
+        """Lowest pixels and walls, (row, column) each, as plain JSON values; the labels are an array."""
+        walls = zip(self.walls.items(), self.barriers(map_), strict=True)
+        return {
+            "lowest": self.lowest.tolist(),
+            "walls": [{"between": list(pair), "pass": list(at), "barrier": high} for (pair, at), high in walls],
+        }
+
 
 def find_domains(map_: LatentMap, depth: float | int = DEEP) -> Domains:
     """The domains of a map: a watershed of ε whose basins are at least ``depth``·J deep, in the texture's energy N·ε.
@@ -184,9 +199,8 @@ def map_numbers(map_: LatentMap, domains: Domains | None = None) -> dict[str, fl
     sigma = float(spread / math.sqrt(mean_square)) if mean_square > 0 else math.inf
     blur = _blurs(len(energy), sigma) if math.isfinite(sigma) else (0.0, 0.0)
     lowest = domains.lowest
-    floor = energy[lowest[:, 0], lowest[:, 1]]
     charges = map_.charge.numpy()[lowest[:, 0], lowest[:, 1]]
-    barriers = [(energy[at] - max(floor[a], floor[b])) * map_.sites for (a, b), at in domains.walls.items()]
+    barriers = domains.barriers(map_)
     return {
         "flat_share": float(1 - nodal.mean()),
         "wall_width": 2 * float(nodal.sum()) / perimeter * map_.pixel if nodal.any() else None,

@@ -120,7 +120,8 @@ def watch_paths(
         label: what ``keep`` belongs to beside the arguments (say, a checksum of the networks).
 
     Raises:
-        BadInput: a count below 1, or ``keep`` belongs to other arguments.
+        BadInput: a count below 1, steps so large that codes or logits leave the finite numbers (at the first such
+            step), or ``keep`` belongs to other arguments.
     """
     if count < 1:
         raise BadInput(f"textures={count}: watch at least 1")
@@ -160,9 +161,11 @@ def _watch_chunk(
         with torch.no_grad():
             spins = decode(z)
         rows["energy_excess"].append(H.energy_excess(spins.double()).cpu())
-        rows["nodal_points"].append(nodal_points(spins.cpu()))
         rows["logits"].append(logits.float().cpu())
         rows["norm"].append(z.norm(dim=1).cpu())
+        if not all(rows[name][-1].isfinite().all() for name in ("energy_excess", "logits", "norm")):
+            raise BadInput(_ran_away(settings, step))
+        rows["nodal_points"].append(nodal_points(spins.cpu()))
         if step in at:
             codes.append(z.cpu())
         if step < settings.steps:
@@ -172,6 +175,13 @@ def _watch_chunk(
     with torch.no_grad():
         look(settings.steps, z, score(decode(z)))
     return {name: torch.stack(values) for name, values in rows.items()} | {"codes": torch.stack(codes)}
+
+
+def _ran_away(settings: DDLS, step: int) -> str:
+    if step == 0:
+        return "decode, score: NaN or infinity for codes of the prior, before any step; use another run"
+    size = settings.step_size
+    return f"step_size={size:g}: codes, logits or ε are infinite at step {step}; use less, e.g. {size / 10:g}"
 
 
 def _mark(asked: Any) -> str:
@@ -287,7 +297,8 @@ def compare_rules(
     take nodal points away too, and only where textures are relaxed does a coverage by energies mean much.
 
     Raises:
-        BadInput: too few calls, or ``keep`` (as in :func:`watch_paths`) belongs to other arguments.
+        BadInput: too few calls, a rule whose codes run away at every step size, or ``keep`` (as in
+            :func:`watch_paths`) belongs to other arguments.
     """
     from spinloom.anneal import relax as align
 
@@ -321,7 +332,10 @@ def compare_rules(
 
         def judge(name: str, settings: DDLS | None, pilot: dict[str, dict[str, float]] | None) -> None:
             codes = torch.cat([driven(settings, first) for first in range(0, chunks * CHUNK, CHUNK)])[:count]
-            spins, size = textures(codes), codes.norm(dim=1).double() / latent**0.5
+            spins, size = textures(codes), codes.double().norm(dim=1) / latent**0.5
+            if not (size.isfinite().all() and spins.isfinite().all()):
+                at = f"step_size={settings.step_size:g}" if settings else "decode"
+                raise BadInput(f"{at}: codes or textures of {name} are not finite; use smaller step_sizes, fewer steps")
             norm = {"mean": float(size.mean()), "std": float(size.std()) if count > 1 else 0.0}
             for sweeps in (0, relax) if relax else (0,):
                 judged = align(spins, H, sweeps=sweeps) if sweeps else spins
@@ -341,10 +355,11 @@ def compare_rules(
         for rule in rules:
             pilot, ranks = {}, {}
             for step_size in step_sizes:
-                found = textures(driven(settings_for(rule, calls, step_size), PILOT))
+                codes = driven(settings_for(rule, calls, step_size), PILOT)
+                found = textures(codes)
                 points = float(nodal_points(found).double().mean())
                 energy = float(H.energy_excess(found.double()).mean())
-                if math.isfinite(energy):  # else the step is so large that codes ran away
+                if math.isfinite(energy) and codes.isfinite().all():  # else they ran away, so large is the step
                     pilot[f"{step_size:g}"] = {"nodal_points": points, "energy_excess": energy}
                     ranks[points, energy, step_size] = step_size
             best = ranks[min(ranks)] if ranks else min(step_sizes)

@@ -79,9 +79,9 @@ def settle(spins: Spins, H: Hamiltonian) -> Spins:
     Alignment alone creeps along soft modes (500 sweeps leave a bent stripe at 128² 4·10⁻⁴ J above where it goes).
     Eight over-relaxation sweeps, which turn every spin half around its field and keep the energy, before each
     alignment sweep carry them several times as far; no sweep raises the energy. Done when ε falls by less than
-    :data:`STILL` in a block of 900 sweeps, after 18,000 at the latest.
+    :data:`STILL` in a block of 900 sweeps, after 18,000 at the latest. Textures on a GPU stay there.
     """
-    spins = spins.float().cpu()
+    spins = spins.float()
     energy = H.energy(spins.double())
     for _ in range(MOST_BLOCKS):
         spins = relax(spins, H, BLOCK, over_relax=8)
@@ -101,7 +101,15 @@ def stages(decoded: Spins, relaxed: Spins, settled: Spins, H: Hamiltonian | None
 
 
 def reports(
-    z: Latents, decoded: Spins, relaxed: Spins, settled: Spins, H: Hamiltonian | None, sweeps: int, reference: Any
+    z: Latents,
+    decoded: Spins,
+    relaxed: Spins,
+    settled: Spins,
+    H: Hamiltonian | None,
+    sweeps: int,
+    reference: Any,
+    compared: int | None = None,
+    show: bool = False,
 ) -> list[dict[str, Any]]:
     """For each of the codes (m, n) and their textures (m, 3, H, W), as plain JSON values:
 
@@ -112,10 +120,12 @@ def reports(
     - ``pattern`` of the relaxed and ``settled_pattern`` of the settled texture;
     - ``ground_state``: the exact one's ε and wave vector and how far above it each stage is; None in a field or with
       an easy axis, where none is known;
-    - ``novelty`` against ``reference``, None without;
+    - ``novelty`` against ``reference``, or the first ``compared`` of it, with the symmetries of the Hamiltonian that
+      these textures are known to have, if there is one, else of ``H``; None without;
     - ``words``: all that in sentences.
     """
-    new = [None] * len(z) if reference is None else novelty(relaxed, reference, H)
+    theirs = getattr(reference, "hamiltonian", None) or H
+    new = [None] * len(z) if reference is None else novelty(relaxed, reference, theirs, compared, show=show)
     exact = _exact(H, (relaxed.shape[-2], relaxed.shape[-1]))
     measured = stages(decoded, relaxed, settled, H)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import wavelength
 from spinloom.run import Run
-from spinloom.sample import CHUNK
+from spinloom.sample import CHUNK, Score
 from spinloom.topology import charge, nodal_points
 
 Measure = Callable[[Tensor], Tensor]
@@ -32,6 +32,7 @@ class Goal:
         smooth: whether autograd finds its gradient; None where only trying tells.
         defects: whether it is about nodal points themselves, which relaxing would take away: such a goal is
             judged on textures as they are decoded.
+        named: whether its name and the run say what it is; a callable's name does not.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Goal:
     sign: int = 1
     smooth: bool | None = None
     defects: bool = False
+    named: bool = True
 
     def __call__(self, spins: Tensor) -> Tensor:
         """sign · measure (n,), which is minimised.
@@ -65,41 +67,60 @@ class Goal:
             return torch.cat([(self.sign * self(part)).double().cpu() for part in spins.split(CHUNK)])
 
 
-def goals(objective: str | Measure | Sequence[str | Measure], run: Run, H: Hamiltonian | None) -> tuple[Goal, ...]:
+def goals(
+    objective: str | Measure | Sequence[str | Measure],
+    run: Run | None,
+    H: Hamiltonian | None,
+    score: Score | None = None,
+) -> tuple[Goal, ...]:
     """The goals that ``objective`` names: ``min-`` or ``max-`` of the following, callables, or a sequence of both.
 
     - ``energy``: ε in the unit of J; ``mz``: the mean S_z; ``charge``: Q; ``skyrmions``: |Q|;
     - ``wavelength``: the period in sites; ``nodal``: the number of nodal points;
-    - ``logit``: what the run's discriminator says.
+    - ``logit``: what ``score`` says, by default the run's discriminator.
 
-    A callable, spins (n, 3, H, W) → (n,), is minimised.
+    A callable, spins (n, 3, H, W) → (n,), is minimised. Of several with one name, as lambdas have, the second is
+    named ``<lambda> 2``, and so on.
 
     Raises:
-        BadInput: an unknown name, an energy without a Hamiltonian, a logit without a discriminator.
+        BadInput: an unknown name, an energy without a Hamiltonian, a logit without a discriminator, one objective
+            twice.
     """
-    if isinstance(objective, str) or callable(objective):
-        return (_goal(objective, run, H),)
-    found = tuple(_goal(one, run, H) for one in objective)
-    if not found:
+    several = not (isinstance(objective, str) or callable(objective))
+    wanted: list[str | Measure] = list(objective) if several else [objective]  # type: ignore[arg-type, list-item]
+    if not wanted:
         raise BadInput("objective=(): nothing to search for; use e.g. 'min-energy'")
-    names = [goal.name for goal in found]
-    if len(set(names)) < len(names):
-        raise BadInput(f"objective={names}: one is named twice; name each once")
-    return found
+    found: list[Goal] = []
+    for number, one in enumerate(wanted):
+        goal = _goal(one, run, H, score)
+        if one in wanted[:number]:
+            raise BadInput(f"objective={[each.name for each in (*found, goal)]}: one is named twice; name each once")
+        alike = sum(_name(other) == goal.name for other in wanted[:number])
+        found.append(replace(goal, name=f"{goal.name} {alike + 1}") if alike else goal)
+    return tuple(found)
 
 
-def _goal(objective: str | Measure, run: Run, H: Hamiltonian | None) -> Goal:
+def _name(objective: str | Measure) -> str:
+    return objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
+
+
+def _goal(objective: str | Measure, run: Run | None, H: Hamiltonian | None, score: Score | None) -> Goal:
     if not isinstance(objective, str):
-        return Goal(getattr(objective, "__name__", type(objective).__name__), objective)
+        return Goal(_name(objective), objective, named=False)
     way, _, quantity = objective.partition("-")
     if objective not in NAMES:
         raise BadInput(f"objective={objective!r}: unknown; use min- or max- of {', '.join(QUANTITIES)}")
     sign = 1 if way == "min" else -1
     if quantity == "energy":
         if H is None:
-            raise BadInput(f"objective={objective!r}: {run.path} has no Hamiltonian to take energies from; give H")
+            who = "a callable" if run is None else run.path
+            raise BadInput(f"objective={objective!r}: {who} has no Hamiltonian to take energies from; give H")
         return Goal(objective, H.energy_excess, sign, smooth=True)
     if quantity == "logit":
+        if score is not None:
+            return Goal(objective, score, sign, named=False)
+        if run is None:
+            raise BadInput(f"objective={objective!r}: a callable has no discriminator; give score")
         discriminator = run.discriminator
         device = next(discriminator.parameters()).device
         return Goal(objective, lambda spins: discriminator(spins.to(device)), sign, smooth=True)

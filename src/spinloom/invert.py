@@ -18,7 +18,7 @@ from torch import Tensor
 from spinloom.anneal import relax
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
-from spinloom.pictures import analytic_guess, blurred, checked_pictures, picture_of, relax_held
+from spinloom.pictures import analytic_guess, blurred, check_seed, checked_pictures, picture_of, relax_held
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.run import Run
@@ -97,8 +97,9 @@ class InPlaneError:
     """How far recovered spins are from the true ones; angles in degrees, in the plane.
 
     Attributes:
-        rms, median: of the angle between the in-plane parts, weighted by the true in-plane length.
-        reversed: the share of that weight where the in-plane part points away (by over 90°).
+        rms, median: of the angle between the in-plane parts, weighted by the true in-plane length; NaN where all true
+            spins stand along ±z and have no such part.
+        reversed: the share of that weight where the in-plane part points away (by over 90°); NaN likewise.
         dot: the mean of S·S_true over sites.
         charge_right: the share of textures with the true topological charge.
     """
@@ -122,7 +123,8 @@ def search_codes(
     .. math:: U(z) = \frac{|bG_z(z) - p|^2}{2(\sigma^2 + \sigma_0^2)} + \frac{|z|^2}{2} + \frac{E(G(z))}{T}
 
     The energy comes in with the square of the share of steps done: at full weight from the start it holds a code
-    behind the domain wall that its start happened to be on. Returns codes, their textures and U's first term (n,).
+    behind the domain wall that its start happened to be on. Returns codes, their textures and U's first term (n,),
+    all where ``start`` is; ``decode`` may answer from a GPU, where then all that takes long is done.
     """
     z = start.detach().clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=settings.rate)
@@ -130,18 +132,20 @@ def search_codes(
     sites = picture.shape[-2] * picture.shape[-1]
 
     def misfit(spins: Tensor) -> Tensor:
-        return (blurred(spins[:, 2], settings.blur) - picture).square().sum((-2, -1)) / (2 * variance)
+        away = blurred(spins[:, 2], settings.blur) - picture.to(spins.device)
+        return away.square().sum((-2, -1)) / (2 * variance)
 
     with torch.enable_grad():
         for step in range(settings.steps):
             weight = settings.energy * (step / settings.steps) ** 2
             spins = decode(z)
-            value = misfit(spins) + z.square().sum(1) / 2 + weight * sites * H.energy(spins) / H.J
+            energy = (weight * sites * H.energy(spins) / H.J).to(z.device)
+            value = misfit(spins).to(z.device) + z.square().sum(1) / 2 + energy
             (z.grad,) = torch.autograd.grad(value.sum(), z)
             adam.step()
     with torch.no_grad():
         spins = decode(z)
-    return z.detach(), spins, misfit(spins)
+    return z.detach(), spins.to(z.device), misfit(spins).to(z.device)
 
 
 def invert_pictures(
@@ -161,8 +165,9 @@ def invert_pictures(
     all of them prior draws) the one of least misfit, ``network relaxed`` and ``network held`` like the guess.
 
     Raises:
-        BadInput: D = 0.
+        BadInput: D = 0, or a seed that is none.
     """
+    check_seed(seed)
     picture = picture.float()
     guess = analytic_guess(picture, H, settings.noise, settings.blur)
     calm = relax(guess, H, settings.relax)
@@ -201,21 +206,24 @@ def invert_pictures(
 def invert(
     run: Run,
     mz: Any,
-    noise: float | int = 0.0,
-    blur: float | int = 0.0,
+    noise: float | int | None = None,
+    blur: float | int | None = None,
     seed: int = 0,
     settings: Inversion | None = None,
     show: bool = False,
 ) -> Recovered:
     """Full spins from pictures of M_z, (H, W) or (n, H, W) with values from −1 to 1, by a trained run.
 
-    ``noise`` and ``blur`` describe the pictures, see :class:`Inversion`. The lattice is periodic: a part of a
-    larger picture has a seam where its edges meet.
+    ``noise`` and ``blur`` describe the pictures, see :class:`Inversion`; None leaves what ``settings`` says. The
+    lattice is periodic: a part of a larger picture has a seam where its edges meet.
 
     Raises:
-        BadInput: pictures of another lattice, NaN in them, a run of unknown Hamiltonian, D = 0.
+        BadInput: pictures of another lattice, NaN in them or values far from M_z, a seed that is none, a run of
+            unknown Hamiltonian, D = 0.
     """
-    settings = replace(settings or Inversion(), noise=noise, blur=blur)
+    settings = settings or Inversion()
+    given = {"noise": noise, "blur": blur}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     picture = checked_pictures(mz, run.size)
     H = known_hamiltonian(run)
     decode, encode = callables(run)
@@ -236,17 +244,19 @@ def known_hamiltonian(run: Run) -> Hamiltonian:
 
 
 def callables(run: Run) -> tuple[Decode, Encode | None]:
-    """The run's decoder and, if it has one, encoder; from and to the CPU."""
-    generator = run.generator
-    device = next(generator.parameters()).device
+    """The run's decoder, which answers where the networks are, and, if it has one, encoder, from and to the CPU."""
     if "encoder" not in run.nets:
-        return lambda z: generator(z.to(device)).cpu(), None
+        return run.decode, None
     encoder = run.encoder
-    return lambda z: generator(z.to(device)).cpu(), lambda spins: encoder(spins.to(device))[0].cpu()
+    device = next(encoder.parameters()).device
+    return run.decode, lambda spins: encoder(spins.to(device))[0].cpu()
 
 
 def in_plane_error(spins: Spins, truth: Spins) -> InPlaneError:
-    """How far textures (n, 3, H, W) are from the true ones."""
+    """How far textures (n, 3, H, W) are from the true ones.
+
+    Angles are weighted by the true in-plane length; where that is 0 everywhere they are not defined, and NaN.
+    """
     x, y, _ = spins.double().unbind(1)
     a, b, _ = truth.double().unbind(1)
     weight = torch.hypot(a, b).flatten()
@@ -256,10 +266,11 @@ def in_plane_error(spins: Spins, truth: Spins) -> InPlaneError:
     total = float(grown[-1])
     middle = int((grown < total / 2).sum())
     right = charge(spins).round() == charge(truth).round()
+    flat = total > 0
     return InPlaneError(
-        rms=math.sqrt(float((weight * angle**2).sum()) / total),
-        median=float(angle[order[middle]]),
-        reversed=float(weight[angle > 90].sum()) / total,
+        rms=math.sqrt(float((weight * angle**2).sum()) / total) if flat else math.nan,
+        median=float(angle[order[middle]]) if flat else math.nan,
+        reversed=float(weight[angle > 90].sum()) / total if flat else math.nan,
         dot=float((spins.double() * truth.double()).sum(1).mean()),
         charge_right=float(right.double().mean()),
     )
@@ -295,10 +306,13 @@ class Level:
         return "ahead" if self.gain["mean"] > 0 else "behind"
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pictures as plain JSON values."""
+        """Everything but the pictures as plain JSON values; None for NaN."""
         return {
             "noise": self.noise,
-            "errors": {name: asdict(error) for name, error in self.errors.items()},
+            "errors": {
+                name: {key: None if math.isnan(value) else value for key, value in asdict(error).items()}
+                for name, error in self.errors.items()
+            },
             "best": list(self.best),
             "gain": self.gain,
             "outcome": self.outcome,
@@ -308,7 +322,10 @@ class Level:
     @classmethod
     def of(cls, told: dict[str, Any], picture: SiteMap, example: dict[str, Spins]) -> Level:
         """What :meth:`as_dict` told, with its pictures."""
-        errors = {name: InPlaneError(**error) for name, error in told["errors"].items()}
+        errors = {
+            name: InPlaneError(**{key: math.nan if value is None else value for key, value in error.items()})
+            for name, error in told["errors"].items()
+        }
         return cls(told["noise"], errors, tuple(told["best"]), told["gain"], told["from_guess"], picture, example)
 
 
@@ -343,8 +360,8 @@ def compare_inversions(
                 {name: in_plane_error(spins, truth) for name, spins in found.spins.items()},
                 *_contest(found.spins, truth),
                 sum(start == 0 for start in found.start) / len(truth),
-                picture[0],
-                {name: spins[0] for name, spins in found.spins.items()},
+                picture[0].clone(),
+                {name: spins[0].clone() for name, spins in found.spins.items()},
             )
             if keep:
                 keep(level)

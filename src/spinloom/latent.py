@@ -61,7 +61,7 @@ class Plane:
         origin = prior_latents(seed, 1, latent, draw)[0]
         unit = torch.eye(latent)[list(axes)]
         origin = torch.where(unit.sum(0) > 0, torch.zeros(latent), origin)
-        return cls(origin, unit[0], unit[1], (f"z{_below(axes[0] + 1)}", f"z{_below(axes[1] + 1)}"))
+        return cls(origin, unit[0], unit[1], (f"z{_below(axes[0])}", f"z{_below(axes[1])}"))
 
     @classmethod
     def through(cls, a: Tensor, b: Tensor, c: Tensor) -> Plane:
@@ -73,7 +73,7 @@ class Plane:
         """
         if not a.shape == b.shape == c.shape or a.ndim != 1:
             raise BadInput(f"codes of shapes {tuple(a.shape)}, {tuple(b.shape)}, {tuple(c.shape)}: need one (latent,)")
-        a, b, c = a.double(), b.double(), c.double()
+        a, b, c = (code.detach().double().cpu() for code in (a, b, c))
         middle = (a + b + c) / 3
         first = b - a
         second = (c - a) - first * ((c - a) @ first) / (first @ first).clamp(min=1e-300)
@@ -109,6 +109,8 @@ def read_code(text: str, latent: int) -> Tensor:
         BadInput: no such file, key or code, or one of another latent dimension.
     """
     if text.isdecimal():
+        if int(text) >= 2**64:
+            raise BadInput(f"{text}: a seed is a whole number from 0 to 2⁶⁴ − 1; use e.g. 3")
         return prior_latents(int(text), 1, latent)[0]
     name, _, number = text.rpartition("#") if "#" in text else (text, "", "0")
     if not number.isdecimal():
@@ -126,6 +128,8 @@ def read_code(text: str, latent: int) -> Tensor:
             raise BadInput(f"{text}: neither a seed nor a file of codes that can be read ({error})") from error
     if z is None:
         raise BadInput(f"{path}: holds nothing under the key z; give a file of latent codes")
+    if not z.numel():
+        raise BadInput(f"{path}: holds no codes under the key z; give a file of latent codes")
     z = z.reshape(-1, z.shape[-1]) if z.ndim else z.reshape(1, 1)
     if z.shape[1] != latent:
         raise BadInput(f"{path}: codes of {z.shape[1]} numbers, but the run's latent space has {latent}")
@@ -139,7 +143,7 @@ def read_code(text: str, latent: int) -> Tensor:
 def _numbers(found: Any) -> Tensor | None:
     try:
         return torch.tensor(found, dtype=torch.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # torch's words for what is no array of numbers
         return None
 
 
@@ -220,6 +224,7 @@ def latent_map(
     """ε, nodal points, charge and (with ``score``) logits on the grid (``span`` × ``span``) of a plane (Fig. 3a–b).
 
     Args:
+        decode: z → spins, with codes from the CPU (:meth:`spinloom.run.Run.decode` takes them to a GPU).
         resolution: pixels a side. Pixels lie (span's length)/(resolution − 1) apart: a wall narrower than that is
             not resolved.
         keep: a safetensors file that the map is kept in. It grows by rows while the map is made, and a call that

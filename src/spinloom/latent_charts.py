@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -19,8 +20,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from spinloom.domains import Crossing, Survey
-from spinloom.draw import COLUMN, ENERGY_COLOURS, PAGE, RED, colour_wheel, draw_texture, new_figure
+from spinloom.domains import Crossing, Domains, Survey
+from spinloom.draw import ENERGY_COLOURS, PAGE, RED, colour_wheel, draw_texture, new_figure
 from spinloom.explain import Box, DrivenPaths, RuleRow
 from spinloom.latent import LatentMap
 from spinloom.rows import Number, fixed, source_colour
@@ -28,6 +29,7 @@ from spinloom.topology import nodal_centres
 from spinloom.typing import SiteMap, Spins
 
 LOGIT_COLOURS = "gray"
+NODAL_COLOURS = "Reds"
 ATTENTION_COLOURS = "magma"
 
 RULE_COLOURS = {
@@ -44,88 +46,171 @@ RULE_NAMES = {"langevin": "Langevin", "dot": "DOT", "dgflow": "DGflow"}
 
 @dataclass(frozen=True, eq=False)
 class MapPanel:
-    """One column of :func:`map_figure`: a run's name, its map, and k, l, m if there are any."""
+    """One column of :func:`map_figure`: a run's name, its map, k, l, m if there are any, and domains to be drawn."""
 
     name: str
     map_: LatentMap
     crossing: Crossing | None = None
+    domains: Domains | None = None
 
 
-def map_figure(panels: Sequence[MapPanel], width: Number = PAGE) -> Figure:
+def map_figure(panels: Sequence[MapPanel], width: Number = PAGE, nodal: bool = False) -> Figure:
     """Maps of one plane for several runs, a column each: the paper's Fig. 3.
 
-    a: ε, every column from its own lowest value on, all with the same colour for the same difference. b: logits on
-    each column's own scale, brighter = more like the data; for a run without a discriminator the colour wheel. c:
-    what k, l, m decode to, what changes circled. d: that place magnified, its nodal points circled; below, ε and the
-    number of nodal points of the whole texture.
+    a: ε, every column from its own lowest value on, all with the same colour for the same difference; thin lines part
+    domains. Then, with ``nodal``, the nodal points, on one scale for all. Then logits on each column's own scale,
+    brighter = more like the data; for a run without a discriminator the colour wheel. Then what k, l, m decode to,
+    what changes circled; then that place magnified, its nodal points circled; below, ε, the number of nodal points and
+    the charge of the whole texture.
+
+    One run with nodal points has its three maps beside each other, and k, l, m and the place magnified below them.
     """
-    left, right, gap, foot = 0.34, 0.08, 0.32, 0.46
-    # few runs are drawn at a column's width each
-    side = min((width - left - right - gap * (len(panels) - 1)) / len(panels), COLUMN - left - right)
-    small = (side - 0.08) / 3
-    sites = [panel.crossing.spins.shape[-2:] for panel in panels if panel.crossing]
-    tall = small * max((up / across for up, across in sites), default=0.0)
-    details = bool(sites)
-    height = 0.26 + 2 * (side + foot) + (0.34 + tall + 0.2 + small if details else 0)
-    total = left + right + side * len(panels) + gap * (len(panels) - 1)
-    figure = new_figure(total, height)
-    spread = max(_range(panel.map_.energy_excess)[1] - _range(panel.map_.energy_excess)[0] for panel in panels)
-    top = height - 0.26
-    for number, panel in enumerate(panels):
-        x = left + number * (side + gap)
-        ax = _at(figure, x, top - side, side, side)
+    place = _MapLayout.of(panels, width, nodal)
+    figure = new_figure(place.total, place.height)
+    ranges = [_range(panel.map_.energy_excess) for panel in panels]
+    spread = max(high - low for low, high in ranges)
+    most = max(1.0, *(_range(panel.map_.nodal_points)[1] for panel in panels))
+    for number, (panel, (low, _)) in enumerate(zip(panels, ranges, strict=True)):
         # ε in units of 10⁻³ keeps the colour bar's labels short
-        low = 1e3 * _range(panel.map_.energy_excess)[0]
-        image = _map(ax, panel.map_, 1e3 * panel.map_.energy_excess, ENERGY_COLOURS, (low, low + 1e3 * spread))
-        ax.set_title(panel.name, fontsize=9, fontweight="bold", color=_colour(panel.name), pad=4)
-        _marks(ax, panel)
-        _bar(figure, image, x, top - side - 0.3, side, "ε (10⁻³ J)")
-        ax = _at(figure, x, top - 2 * side - foot, side, side)
-        if panel.map_.logits is None:
-            ax.text(0.5, 0.97, "no discriminator", transform=ax.transAxes, ha="center", va="top", fontsize=8)
-            ax.axis("off")
-            if details:
-                wheel = 0.55 * side
-                ax.text(0.5, 0.76, "spin directions", transform=ax.transAxes, ha="center", va="bottom", fontsize=7)
-                colour_wheel(_at(figure, x + (side - wheel) / 2, top - 2 * side - foot + 0.19 * side, wheel, wheel))
-        else:
-            image = _map(ax, panel.map_, panel.map_.logits, LOGIT_COLOURS, _range(panel.map_.logits))
+        energy, logits = 1e3 * panel.map_.energy_excess, panel.map_.logits
+        maps: list[tuple[Tensor | None, str, tuple[float, float], str]] = [
+            (energy, ENERGY_COLOURS, (1e3 * low, 1e3 * (low + spread)), "ε (10⁻³ J)"),
+            (panel.map_.nodal_points, NODAL_COLOURS, (0.0, most), "nodal points"),
+            (logits, LOGIT_COLOURS, (0.0, 1.0) if logits is None else _range(logits), "logit"),
+        ]
+        for row, (values, colours, limits, label) in enumerate(maps if nodal else maps[::2]):
+            x, y = place.cell(number, row)
+            ax = _at(figure, x, y - place.side, place.side, place.side)
+            if row == 0:
+                size = 9 if 0.09 * len(panel.name) < place.side + place.gap else 7
+                ax.set_title(panel.name, fontsize=size, fontweight="bold", color=_colour(panel.name), pad=4)
+            if number == 0:
+                _letter(figure, "abc"[row], y + 0.1, place.height, x - place.left + 0.04)
+            if values is None:
+                first = all(other.map_.logits is not None for other in panels[:number])
+                _no_logits(figure, ax, (x, y), place.side, first and bool(place.tall))
+                continue
+            image = _map(ax, panel.map_, values, colours, limits)
+            if row == 0 and panel.domains is not None:
+                _walls(ax, panel.map_, panel.domains)
             _marks(ax, panel)
-            _bar(figure, image, x, top - 2 * side - foot - 0.3, side, "logit")
-        if number == 0:
-            _letter(figure, "a", top + 0.1, height)
-            _letter(figure, "b", top - side - foot + 0.1, height)
+            _bar(figure, image, x, y - place.side - 0.3, place.side, label)
         if panel.crossing:
-            _triple(figure, panel.crossing, x, top - 2 * (side + foot) - 0.3, small, tall)
-    if details:
-        start = top - 2 * (side + foot) - 0.3
-        _letter(figure, "c", start + 0.16, height)
-        _letter(figure, "d", start - tall - 0.04, height)
-        figure.text(
-            (left - 0.05) / total, (start - tall - 0.08 - small) / height, "ε (J)", fontsize=7, ha="right", va="top"
-        )
+            _triple(figure, panel.crossing, place.whole(number), place.magnified(number), place)
+    if place.tall:
+        letters = "de" if nodal else "cd"
+        (_, y), (x, other_y) = place.whole(0), place.magnified(0)
+        _letter(figure, letters[0], y + 0.16, place.height)
+        corner = (other_y + 0.16, place.height, x - 0.16) if place.flat else (other_y, place.height)
+        _letter(figure, letters[1], *corner)
+        below = (place.captions - 0.04) / place.height
+        figure.text((place.left - 0.05) / place.total, below, "ε (J)", fontsize=7, ha="right", va="top")
+        if place.wheel:
+            right, up = place.total - place.wheel - 0.04, y - place.wheel if place.flat else 0.01
+            colour_wheel(_at(figure, right, up, place.wheel, place.wheel), fontsize=7)
     return figure
 
 
-def _triple(figure: Figure, crossing: Crossing, x: Number, top: Number, small: Number, tall: Number) -> None:
-    """k, l, m side by side, and below each the circled place, magnified."""
+@dataclass(frozen=True)
+class _MapLayout:
+    """Where things stand in :func:`map_figure`, in inches from the lower left corner.
+
+    Attributes:
+        flat: whether the maps of the one run are beside each other.
+        side: of a map. tall, small: height and width of a texture (0: there is none).
+        wheel: side of a colour wheel that has a place of its own; 0: a run without a discriminator leaves one.
+        captions: the upper end of the text below the textures.
+    """
+
+    flat: bool
+    side: float
+    small: float
+    tall: float
+    wheel: float
+    total: float
+    height: float
+    captions: float
+    left: float = 0.34
+    gap: float = 0.32
+    foot: float = 0.46
+    head: float = 0.26
+    between: float = 0.04
+
+    @classmethod
+    def of(cls, panels: Sequence[MapPanel], width: Number, nodal: bool) -> _MapLayout:
+        right = 0.08
+        flat, rows = nodal and len(panels) == 1, 3 if nodal else 2
+        across, down = (rows, 1) if flat else (len(panels), rows)
+        sites = [panel.crossing.spins.shape[-2:] for panel in panels if panel.crossing]
+        wheel = 0.8 if sites and all(panel.map_.logits is not None for panel in panels) else 0.0
+        margins = cls.left + right + cls.gap * (across - 1)
+        side = min((width - margins) / across, 1.6 if down == 3 else 2.3)  # all rows have to fit on a page
+        total = margins + side * across
+        small = (side - 2 * cls.between) / 3
+        if flat:
+            small = (total - cls.left - right - (wheel + 0.12 if wheel else 0) - 0.3 - 4 * cls.between) / 6
+        tall = small * max((up / over for up, over in sites), default=0.0)
+        captions = 0.0
+        if sites:
+            captions = 0.32 if flat else 0.44 + wheel
+        details = captions + 0.34 + (max(small, tall) if flat else small + tall) if sites else 0.0
+        return cls(flat, side, small, tall, wheel, total, cls.head + down * (side + cls.foot) + details, captions)
+
+    def cell(self, number: int, row: int) -> tuple[float, float]:
+        """Upper left corner of a map."""
+        column, line = (row, 0) if self.flat else (number, row)
+        top = self.height - self.head
+        return self.left + column * (self.side + self.gap), top - line * (self.side + self.foot)
+
+    def whole(self, number: int) -> tuple[float, float]:
+        """Upper left corner of k."""
+        x = self.left + (0 if self.flat else number * (self.side + self.gap))
+        return x, self.captions + (self.tall if self.flat else self.small + self.between + self.tall)
+
+    def magnified(self, number: int) -> tuple[float, float]:
+        """Upper left corner of the place in k that changes."""
+        x, y = self.whole(number)
+        return (x + 3 * self.small + 2 * self.between + 0.3, y) if self.flat else (x, self.captions + self.small)
+
+
+def _no_logits(figure: Figure, ax: Axes, corner: tuple[Number, Number], side: Number, wheel: bool) -> None:
+    """In the place of logits, for a run without a discriminator, the colour wheel."""
+    ax.text(0.5, 0.97, "no discriminator", transform=ax.transAxes, ha="center", va="top", fontsize=8)
+    ax.axis("off")
+    if wheel:
+        wide = 0.55 * side
+        ax.text(0.5, 0.76, "spin directions", transform=ax.transAxes, ha="center", va="bottom", fontsize=7)
+        colour_wheel(_at(figure, corner[0] + (side - wide) / 2, corner[1] - 0.81 * side, wide, wide))
+
+
+def _triple(
+    figure: Figure,
+    crossing: Crossing,
+    whole: tuple[Number, Number],
+    magnified: tuple[Number, Number],
+    place: _MapLayout,
+) -> None:
+    """k, l, m side by side from one corner, and the circled place of each, magnified, from another."""
     sites = crossing.spins.shape[-2:]
     half = min(round(1.5 * crossing.radius), min(sites) // 2)
-    row, column = (round(place) - half for place in crossing.centre)
+    row, column = (round(middle) - half for middle in crossing.centre)
     for number, (name, spins) in enumerate(zip("klm", crossing.spins, strict=True)):
         (centres,) = nodal_centres(spins[None])
-        place = x + number * (small + 0.04)
-        ax = _at(figure, place, top - tall, small, tall)
+        along = number * (place.small + place.between)
+        ax = _at(figure, whole[0] + along, whole[1] - place.tall, place.small, place.tall)
         draw_texture(ax, spins)
         _circle(ax, spins, crossing)
         ax.set_title(name, loc="left", fontsize=8, fontweight="bold", style="italic", pad=2)
-        ax.set_title(f"Q = {crossing.charge[number]}".replace("-", "−"), loc="right", fontsize=7, pad=2)
-        ax = _at(figure, place, top - tall - 0.04 - small, small, small)
+        energy, charge = fixed(crossing.energy_excess[number], 4), fixed(crossing.charge[number], 0)
+        told = [energy, f"{len(centres)} ○", f"Q = {charge}"]
+        caption = "  ".join(told[:2]) + "\n" + told[2] if place.flat else "\n".join(told)
+        middle = (whole[0] + along + place.small / 2) / place.total
+        figure.text(middle, (place.captions - 0.04) / place.height, caption, fontsize=7, ha="center", va="top")
+        ax = _at(figure, magnified[0] + along, magnified[1] - place.small, place.small, place.small)
         box = Box(row % sites[0], column % sites[1], 2 * half)
         cut = box.cut(spins)
         inside = _inside(centres, box, sites)
         draw_texture(ax, cut, inside, radius=0.12 * cut.shape[-1], periodic=False)
-        ax.set_xlabel(f"{fixed(crossing.energy_excess[number], 4)}  {len(centres)} ○", fontsize=7, labelpad=3)
 
 
 def _circle(ax: Axes, spins: Spins, crossing: Crossing) -> None:
@@ -166,6 +251,22 @@ def _map(ax: Axes, map_: LatentMap, values: Tensor, colours: str, limits: tuple[
     for name, (u, v) in map_.plane.marks.items():
         _mark(ax, u, v, name)
     return image
+
+
+def _walls(ax: Axes, map_: LatentMap, domains: Domains) -> None:
+    """The edges between pixels of different domains, as thin lines."""
+    labels, ticks, half = domains.labels, map_.ticks.numpy(), (map_.span[1] - map_.span[0]) / (len(map_.ticks) - 1) / 2
+    edges = []
+    for row, column in np.argwhere(labels[:, 1:] != labels[:, :-1]):
+        x, y = ticks[column] + half, ticks[row]
+        edges.append(((x, y - half), (x, y + half)))
+    for row, column in np.argwhere(labels[1:] != labels[:-1]):
+        x, y = ticks[column], ticks[row] + half
+        edges.append(((x - half, y), (x + half, y)))
+    for colour, wide in (("white", 1.0), ("black", 0.4)):
+        ax.add_collection(
+            LineCollection(edges, colors=colour, linewidths=wide, capstyle="projecting", gid="domains"), autolim=False
+        )
 
 
 def _marks(ax: Axes, panel: MapPanel) -> None:
@@ -488,7 +589,10 @@ def _at(figure: Figure, left: Number, bottom: Number, wide: Number, tall: Number
 
 
 def _bar(figure: Figure, image: AxesImage, x: Number, y: Number, side: Number, label: str) -> None:
-    bar = figure.colorbar(image, cax=_at(figure, x, y, 0.62 * side, 0.07), orientation="horizontal", extend="both")
+    counts = label == "nodal points"
+    wide = (0.5 if counts and side < 1.6 else 0.62) * side  # what the label leaves
+    cax = _at(figure, x, y, wide, 0.07)
+    bar = figure.colorbar(image, cax=cax, orientation="horizontal", extend="max" if counts else "both")
     bar.ax.tick_params(labelsize=7, length=2, width=0.6, pad=1)
     bar.locator = MaxNLocator(3, steps=[1, 2, 5, 10])
     bar.update_ticks()
@@ -496,6 +600,6 @@ def _bar(figure: Figure, image: AxesImage, x: Number, y: Number, side: Number, l
     bar.ax.text(1.12, 0.5, label, transform=bar.ax.transAxes, fontsize=7, ha="left", va="center")
 
 
-def _letter(figure: Figure, letter: str, y: Number, height: Number) -> None:
+def _letter(figure: Figure, letter: str, y: Number, height: Number, x: Number = 0.04) -> None:
     width = figure.get_size_inches()[0]
-    figure.text(0.04 / width, y / height, letter, fontsize=10, fontweight="bold", ha="left", va="top")
+    figure.text(x / width, y / height, letter, fontsize=10, fontweight="bold", ha="left", va="top")

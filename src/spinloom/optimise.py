@@ -29,6 +29,12 @@ SAVED_EVERY = 5.0
 SPREAD_CODES = 64
 """Codes of the prior by which a goal's natural spread is known."""
 
+ALIKE = 1e-6
+"""Of the largest value: values of a goal that differ by less differ by rounding."""
+
+STEP = 1.1
+"""What a nodal point costs at least, in steps of the goal: more than the one step that it may come with."""
+
 
 @dataclass(frozen=True)
 class SearchConfig:
@@ -45,7 +51,8 @@ class SearchConfig:
         inner_relax: alignment sweeps before a decoded texture is judged, four of over-relaxation before each, from a
             small kick: what is extreme only on its way down, or where nothing pushes it, must not win.
         relax: alignment sweeps of the answer.
-        nodal_weight: what a nodal point costs, in standard deviations of the objective over the prior.
+        nodal_weight: what a nodal point costs, in standard deviations of the objective over the prior
+            (:func:`spread_of`).
         norm_weight: what it costs to be one standard deviation of the prior's ‖z‖ off √n, in the same unit over 2;
             it grows with the square.
         bound: codes stay in [−bound, bound]ⁿ.
@@ -139,12 +146,12 @@ def resolved(
 
 
 def has_gradient(goal: Goal, decode: Decode, latent: int) -> bool:
-    """Whether autograd finds the goal's gradient in z: known for those with a name, tried for a callable."""
-    if goal.smooth is not None:
-        return goal.smooth
+    """Whether autograd finds the goal's gradient in z: known for goals with a name, tried for callables."""
     with torch.enable_grad():
-        spins = decode(torch.zeros(2, latent)).detach().requires_grad_()
         try:
+            spins = decode(prior_latents(0, 2, latent).requires_grad_())
+            if goal.smooth is not None:
+                return goal.smooth and spins.requires_grad
             return goal(spins).requires_grad
         except (RuntimeError, TypeError):  # as NumPy's functions say of such a tensor
             return False
@@ -316,7 +323,20 @@ def judge_of(
     """The judge of a search, with the goals' spread over codes of the prior."""
     bare = Judge(decode, wanted, replace(config, nodal_weight=0, norm_weight=0), H, torch.zeros(len(wanted)))
     values, _ = bare(prior_latents(config.seed, SPREAD_CODES, latent).double().numpy(), False)
-    return replace(bare, config=config, spread=torch.from_numpy(values.std(0)))
+    return replace(bare, config=config, spread=torch.from_numpy(spread_of(values)))
+
+
+def spread_of(values: np.ndarray) -> np.ndarray:
+    """The units (k,) of the penalties of k goals: the standard deviation of values (n, k) over the prior.
+
+    None is less than :data:`STEP` times the smallest step between two values: a goal that counts, or asks whether,
+    moves in whole steps, however seldom it does so in the prior. Where all values are one, a step is not known; its
+    place takes their size or 1, the larger, as too dear a nodal point is better than one that costs nothing.
+    """
+    size = np.abs(values).max(0)
+    steps = np.diff(np.sort(values, 0), axis=0)
+    least = np.where(steps > ALIKE * size, steps, np.inf).min(0)
+    return np.maximum(values.std(0), STEP * np.where(np.isfinite(least), least, np.maximum(size, 1.0)))
 
 
 def _method(config: SearchConfig, latent: int, goals: int, cells: Cells | None) -> Method:

@@ -29,15 +29,22 @@ from spinloom.typing import Latents, PerTexture, Spins
 
 Mode = Literal["linear", "spherical", "string"]
 
+MOST_IMAGES = 10_000
+"""On one path."""
+
 BETWEEN = 8
 """Points between neighbouring images, at which the energy is looked up too: domain walls may be narrower than the
 images' distance."""
 
 ROUNDING = 1e-8
-"""Changes of ε that are none: decoded spins are float32."""
+"""Changes of ε/J that are none: decoded spins are float32."""
 
 TOLERANCES = {"latent": 1.0, "spins": 0.1}
-"""Largest force across the string at which it counts as converged: J a unit of latent space, J a radian."""
+"""Largest force across the string at which it counts as converged: J a unit of latent space, J a radian. Strings
+relax on energies in units of J, so that a model and its multiple have one path."""
+
+REST = 500
+"""Zero-temperature sweeps that bring the ends of a path in the space of spins to rest."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,11 @@ class Path:
         table: :func:`spinloom.measure.measure` of them.
         length: how far along each lies (images,): in units of z, or in radians (root of the sum of squares over
             sites).
-        fine_length, fine_energy: the same, and E/N + const. = ε, at the images and at :data:`BETWEEN` points
-            between neighbours.
-        steps, force, converged: of a string; ``force`` is the largest across it, see :class:`StringConfig`.
-            None where nothing was relaxed.
+        fine_length, fine_energy: the same, and E/N + const. = ε in the unit of J, at the images and at
+            :data:`BETWEEN` points between neighbours.
+        steps, force, converged: of a string; ``force`` is the largest across it in J a unit of length, see
+            :class:`StringConfig`. None where nothing was relaxed.
+        J: the Hamiltonian's exchange.
     """
 
     spins: Spins
@@ -65,21 +73,21 @@ class Path:
     steps: int = 0
     force: float | None = None
     converged: bool | None = None
+    J: float | int = 1.0
 
     @property
     def barriers(self) -> tuple[float, float]:
-        """Barriers in J from the first end to the last, and back: N·(max ε − ε_end) along the fine path.
+        """Barriers in J from the first end to the last, and back: N·(max ε − ε_end)/J along the fine path.
 
         No path between the ends can be had for less than the lowest barrier of all paths, so that each one is an
         upper bound of what a transition needs.
         """
-        sites = self.spins.shape[-2] * self.spins.shape[-1]
         top = self.fine_energy.max()
-        return float(sites * (top - self.fine_energy[0])), float(sites * (top - self.fine_energy[-1]))
+        return self._whole(top - self.fine_energy[0]), self._whole(top - self.fine_energy[-1])
 
     @property
     def ascents(self) -> tuple[float, float]:
-        """The most that has to be climbed at one go, in J, forth and back: N·max (ε_later − ε_earlier).
+        """The most that has to be climbed at one go, in J, forth and back: N·max (ε_later − ε_earlier)/J.
 
         It is the barrier where the end is the lowest point so far; an end that is no minimum hides barriers behind
         its own energy.
@@ -93,17 +101,21 @@ class Path:
         Codes of given textures lie on slopes. What a string has to climb to such an end is no barrier: it is what the
         end lacks to be at rest.
         """
-        change = self.fine_energy.diff()
+        change = self.fine_energy.diff() / self.J
         up, down = (change > ROUNDING).nonzero(), (change < -ROUNDING).nonzero()
         first = int(up[0]) if len(up) else len(change)
         last = int(down[-1]) + 1 if len(down) else 0
         return self._climbs(self.fine_energy[first : last + 1]) if last > first else (0.0, 0.0)
 
     def _climbs(self, energy: Tensor) -> tuple[float, float]:
-        sites = self.spins.shape[-2] * self.spins.shape[-1]
         forth = (energy - energy.cummin(0).values).max()
         back = (energy.flip(0) - energy.flip(0).cummin(0).values).max()
-        return float(sites * forth), float(sites * back)
+        return self._whole(forth), self._whole(back)
+
+    def _whole(self, energy: Tensor) -> float:
+        """A difference of ε as one of the whole texture's energies in J."""
+        sites = self.spins.shape[-2] * self.spins.shape[-1]
+        return float(sites * energy) / self.J
 
     @property
     def top(self) -> int:
@@ -181,8 +193,9 @@ def interpolate(
 ) -> Path:
     r"""The path from code a to code b, each (latent,) or (1, latent).
 
-    ``string`` starts from the straight line and relaxes on V(z) = E(G(z)) + prior·|z|²/2, in J, the ends fixed;
+    ``string`` starts from the straight line and relaxes on V(z) = E(G(z))/J + prior·|z|²/2, the ends fixed;
     ``prior`` > 0 keeps it where the generator was trained. ``state`` goes on from what ``keep`` was told.
+    ``decode`` gets codes from where a and b are (:meth:`spinloom.run.Run.decode` takes them to a GPU).
 
     Source: the paper's Fig. 5b–d for ``linear``; for ``string`` see :func:`spinloom.string_method.relax_string`.
 
@@ -202,14 +215,15 @@ def interpolate(
     fine = _refined(z, FLAT)
     energy = torch.cat([_excess(decoded, H) for decoded in _decoded(decode, fine)])
     spins = torch.cat(_decoded(decode, z))
-    return Path(spins, z, measure(spins, H), lengths(z, FLAT), lengths(fine, FLAT), energy, steps, force, converged)
+    measured = measure(spins, H), lengths(z, FLAT), lengths(fine, FLAT), energy
+    return Path(spins, z, *measured, steps, force, converged, H.J)
 
 
 def relax_path(
     spins: Spins,
     H: Hamiltonian,
     settings: StringConfig | None = None,
-    sweeps: int = 500,
+    sweeps: int = REST,
     state: State | None = None,
     keep: Callable[[State], None] | None = None,
     show: bool = False,
@@ -217,7 +231,7 @@ def relax_path(
     r"""A path (images, 3, H, W) relaxed in the space of unit spins: a first estimate of a transition path.
 
     Its ends are first brought to rest by ``sweeps`` zero-temperature sweeps and stay there. The string then
-    relaxes on E(S) with the tangential gradient −(h − (h·S)S), its images at equal geodesic distances,
+    relaxes on E(S)/J with the tangential gradient −(h − (h·S)S)/J, its images at equal geodesic distances,
     d(S, S′)² = Σ (angle between S_i and S′_i)². Between unrelated textures such a path has many barriers one after
     the other, and the number of images bounds how many are resolved; the barrier found is an upper bound.
 
@@ -228,25 +242,37 @@ def relax_path(
     """
     _images(len(spins))
     settings = settings or StringConfig(tolerance=TOLERANCES["spins"])
-    ends = relax(spins[[0, -1]], H, sweeps)
-    if float(SPHERES.distance(ends[:1], ends[1:])[0]) < 1e-2:
-        raise BadInput("spins: both ends relax to one texture; there is no barrier between them")
+    ends = rested_ends(spins[[0, -1]], H, sweeps)
     start = torch.cat((ends[:1], spins[1:-1].to(ends), ends[1:]))
     with progress("relaxing the spins' string", settings.steps, "steps", show) as advance:
         done = relax_string(spin_energy(H), start, SPHERES, settings, state, keep, advance)
     fine = _refined(done.points, SPHERES)
     energy = torch.cat([_excess(part, H) for part in fine.split(CHUNK)])
+    found = done.points.cpu()
     return Path(
-        done.points,
+        found,
         None,
-        measure(done.points, H),
-        lengths(done.points, SPHERES),
+        measure(found, H),
+        lengths(found, SPHERES),
         lengths(fine, SPHERES),
         energy,
         done.steps,
         done.force,
         done.converged,
+        H.J,
     )
+
+
+def rested_ends(spins: Spins, H: Hamiltonian, sweeps: int = REST) -> Spins:
+    """Two textures (2, 3, H, W) brought to rest, between which a path in the space of spins is to run.
+
+    Raises:
+        BadInput: they come to rest as one.
+    """
+    ends = relax(spins, H, sweeps)
+    if float(SPHERES.distance(ends[:1], ends[1:])[0]) < 1e-2:
+        raise BadInput("spins: both ends relax to one texture, nothing lies between; use ends that differ at rest")
+    return ends
 
 
 def aligned(spins: Tensor, to: Tensor) -> tuple[Spins, tuple[int, int]]:
@@ -269,7 +295,7 @@ def aligned(spins: Tensor, to: Tensor) -> tuple[Spins, tuple[int, int]]:
 
 
 def latent_energy(decode: Decode, H: Hamiltonian, prior: float | int = 0.0) -> Energy:
-    """z (n, latent) → V(z) = E(G(z)) + prior·|z|²/2 in J (n,), and its gradient, through the decoder."""
+    """z (n, latent) → V(z) = E(G(z))/J + prior·|z|²/2 (n,), and its gradient, through the decoder."""
 
     def energy(z: Tensor) -> tuple[Tensor, Tensor]:
         values, slopes = [], []
@@ -286,17 +312,17 @@ def latent_energy(decode: Decode, H: Hamiltonian, prior: float | int = 0.0) -> E
 
 
 def spin_energy(H: Hamiltonian) -> Energy:
-    """Spins (n, 3, H, W) → E in J (n,), and its gradient along the unit spheres."""
+    """Spins (n, 3, H, W) → E/J (n,), and its gradient along the unit spheres."""
 
     def energy(spins: Tensor) -> tuple[Tensor, Tensor]:
-        return _total(spins, H), SPHERES.project(spins, -H.local_field(spins))
+        return _total(spins, H), SPHERES.project(spins, -H.local_field(spins) / H.J)
 
     return energy
 
 
 def _total(spins: Tensor, H: Hamiltonian) -> Tensor:
-    """E in J, summed in float64: barriers are small differences of it."""
-    return H.energy_density(spins).double().sum((-2, -1))
+    """E/J, summed in float64: barriers are small differences of it."""
+    return H.energy_density(spins).double().sum((-2, -1)) / H.J
 
 
 def _excess(spins: Tensor, H: Hamiltonian) -> PerTexture:
@@ -328,6 +354,6 @@ def _ends(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _images(images: int) -> int:
     images = whole("images", images)
-    if not 3 <= images <= 10_000:
-        raise BadInput(f"images={images}: a path has its two ends and some between; use 3 to 10000, e.g. 33")
+    if not 3 <= images <= MOST_IMAGES:
+        raise BadInput(f"images={images}: a path has its two ends and some between; use 3 to {MOST_IMAGES}, e.g. 33")
     return images

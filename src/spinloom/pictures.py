@@ -25,6 +25,10 @@ QUENCHED = 1e-4
 """T/J in :func:`relax_held`. Annealed textures are at rest, so the picture counts little as soon as it is noisy:
 tuned on training textures (32², D = 0.6 J)."""
 
+FAR = 10
+"""Root mean square beyond which a picture's values are no M_z: noise goes beyond ±1; a grey scale to 255 is another
+thing."""
+
 HELD_STEPS = 1000
 """Gradient steps in :func:`relax_held`. At strong noise 400 leave a quarter more error than 1000 (32², noise 0.8)."""
 
@@ -32,8 +36,8 @@ HELD_STEPS = 1000
 def read_picture(path: Path | str) -> SiteMap:
     """A picture (H, W) of M_z from a file; row r + 1 lies at +y.
 
-    ``.npy``: an array (H, W) with values from −1 to 1, row 0 at the bottom. Any image Pillow reads: grey levels, the
-    darkest possible −1, the brightest 1; its top is at +y.
+    ``.npy``: an array (H, W) with values from −1 to 1, row 0 at the bottom. Any image Pillow reads, its top at +y:
+    grey levels, the darkest possible −1, the brightest 1; an image of floats (32-bit TIFF) holds M_z as it is.
 
     Raises:
         BadInput: no such file, an array of another shape or range, or no picture.
@@ -48,27 +52,31 @@ def read_picture(path: Path | str) -> SiteMap:
             raise BadInput(f"{path}: cannot be read as an array ({error}); save it with numpy.save") from error
         if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
             raise BadInput(f"{path}: holds {array.dtype} of shape {array.shape}; need numbers (H, W)")
-        # noise takes values beyond ±1; a grey scale of 0 to 255 is another thing
-        if not np.isfinite(array).all() or np.sqrt(np.mean(np.square(array, dtype=np.float64))) > 10:
-            raise BadInput(f"{path}: NaN, infinity or values far beyond ±1; scale it so that M_z is −1 to 1")
+        _check_range(array, str(path))
         return torch.from_numpy(np.ascontiguousarray(array, np.float32))
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            deep = image.mode.startswith("I") or image.mode == "F"
-            grey = np.asarray(image if deep else image.convert("L"), np.float64)
+            exact, deep = image.mode == "F", image.mode.startswith("I")
+            grey = np.asarray(image if exact or deep else image.convert("L"), np.float64)
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise BadInput(f"{path}: is no picture that can be read ({error}); use PNG or npy") from error
-    levels = 65535 if deep else 255
-    return torch.from_numpy(np.ascontiguousarray((2 * grey / levels - 1)[::-1], np.float32))
+    mz = grey if exact else 2 * grey / (65535 if deep else 255) - 1
+    _check_range(mz, str(path))
+    return torch.from_numpy(np.ascontiguousarray(mz[::-1], np.float32))
+
+
+def _check_range(array: np.ndarray, name: str) -> None:
+    if not np.isfinite(array).all() or np.sqrt(np.mean(np.square(array, dtype=np.float64))) > FAR:
+        raise BadInput(f"{name}: NaN, infinity or values far beyond ±1; scale it so that M_z is −1 to 1")
 
 
 def checked_pictures(mz: Any, size: tuple[int, int]) -> SiteMap:
     """Pictures (n, H, W), float32, of a lattice.
 
     Raises:
-        BadInput: of another lattice, or not finite, or far outside [−1, 1] on average.
+        BadInput: of another lattice, or one of them not finite or far outside [−1, 1] (:data:`FAR`).
     """
     picture = torch.as_tensor(np.asarray(mz)) if not isinstance(mz, Tensor) else mz.detach()
     picture = picture.cpu().float()
@@ -76,8 +84,8 @@ def checked_pictures(mz: Any, size: tuple[int, int]) -> SiteMap:
     if picture.ndim != 3 or tuple(picture.shape[1:]) != tuple(size) or not len(picture):
         found = " × ".join(map(str, picture.shape))
         raise BadInput(f"picture of {found}: the run's lattice is {size[0]} × {size[1]}; cut or rescale it to that")
-    if not picture.isfinite().all():
-        raise BadInput("picture: holds NaN or infinity; fill those sites first")
+    for number, one in enumerate(picture.numpy()):
+        _check_range(one, "picture" if len(picture) == 1 else f"picture {number}")
     return picture
 
 
@@ -89,7 +97,12 @@ def blurred(maps: SiteMap, width: float | int) -> SiteMap:
 
 
 def picture_of(spins: Spins, noise: float | int = 0.0, blur: float | int = 0.0, seed: int = 0) -> SiteMap:
-    """The picture (n, H, W) of textures (n, 3, H, W): blurred S_z and white noise; k depends on (seed, k)."""
+    """The picture (n, H, W) of textures (n, 3, H, W): blurred S_z and white noise; k depends on (seed, k).
+
+    Raises:
+        BadInput: a seed that is none.
+    """
+    check_seed(seed)
     found = blurred(spins[:, 2], blur)
     if noise == 0:
         return found.clone()
@@ -99,6 +112,16 @@ def picture_of(spins: Spins, noise: float | int = 0.0, blur: float | int = 0.0, 
         for k in range(len(found))
     ]
     return found + noise * torch.from_numpy(np.stack(drawn)).to(found)
+
+
+def check_seed(seed: int) -> None:
+    """Seeds of noise and codes are words of 64 bits.
+
+    Raises:
+        BadInput: it is none.
+    """
+    if not 0 <= seed < 2**64:
+        raise BadInput(f"seed={seed}: use a whole number from 0 to 2⁶⁴ − 1")
 
 
 def denoised(picture: SiteMap, H: Hamiltonian, noise: float | int = 0.0, blur: float | int = 0.0) -> SiteMap:
@@ -165,6 +188,7 @@ def relax_held(
     by ``steps`` gradient steps on unit spins, S ← (S + τ h)/|…|, with h the local field and the picture's pull
     along z, T = :data:`QUENCHED` · J. As the noise grows the pull goes to zero.
     """
+    spins = spins.clone()  # none of the caller's, even after no step
     pull = QUENCHED * H.J / max(noise, SHARP) ** 2
     step = 4 / (8 * math.hypot(H.J, H.D) + 2 * abs(H.K) + pull)
     for _ in range(steps):

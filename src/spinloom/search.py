@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from spinloom.anneal import relax as align
+from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
 from spinloom.findings import Found, Front, reports, settle
 from spinloom.goals import Goal, Measure, goals
 from spinloom.hamiltonian import Hamiltonian, as_spins
-from spinloom.optimise import Pool, SearchConfig, Tape, judge_of, optimise, resolved
+from spinloom.novelty import comparable
+from spinloom.optimise import SPREAD_CODES, Pool, SearchConfig, Tape, judge_of, optimise, resolved
 from spinloom.processor import for_networks
 from spinloom.run import Run, differences
-from spinloom.sample import CHUNK, Decode
+from spinloom.sample import CHUNK, Decode, Score, prior_latents
+from spinloom.search_methods import Cells
 from spinloom.typing import Latents, PerTexture, Spins
 
 FORMAT = 1
@@ -29,15 +32,21 @@ SEARCH, STATE = "search.json", "state.safetensors"
 CANDIDATES = 10
 """Of the best codes that are relaxed at the end, of which the best then is the answer."""
 
-COMPARED = 500
+BESIDE = 500
 """Textures of the reference the answer's value is compared with."""
 
 MEMBERS = 24
 """Of a Pareto front that are relaxed at the end."""
 
+SAME = 1e-4
+"""Of their spread: how far what a callable gives may be from what it gave before."""
+
+DECODER = "z → spins"
+"""A decoder's name among callables: one that no function can have."""
+
 
 def search(
-    run: Run,
+    source: Run | Decode,
     H: Hamiltonian | None = None,
     objective: str | Measure | Sequence[str | Measure] = "min-energy",
     method: Literal["ga", "cma", "gradient", "nsga2"] = "ga",
@@ -53,8 +62,12 @@ def search(
     reference: Any = None,
     out: Path | str | None = None,
     show: bool = False,
+    *,
+    latent: int | None = None,
+    score: Score | None = None,
+    compared: int | None = None,
 ) -> Found | Front:
-    """The texture of a run's generator with the least or most of ``objective``, and a report on it.
+    """The texture of a generator with the least or most of ``objective``, and a report on it.
 
     A code is judged by the objective of its texture after ``inner_relax`` zero-temperature sweeps, with penalties
     for nodal points that are left and for a norm that the prior would hardly draw. At the end the ten
@@ -62,22 +75,33 @@ def search(
     to rest (:func:`spinloom.findings.settle`), since a texture may be far from that after a few sweeps.
 
     Args:
+        source: a run, or a callable, z (n, ``latent``) → spins (n, 3, H, W). Codes are on the CPU; networks may be
+            elsewhere, and objectives see textures where these are. What is found is on the CPU.
         H: None takes the run's. A field in it changes what ``energy`` means: minimising it is maximising M_z.
         objective: see :func:`spinloom.goals.goals`; a sequence is a search for the Pareto front, by ``nsga2``.
         method, population, generations, head_start, inner_relax, relax, nodal_weight, norm_weight, bound, seed: see
             :class:`~spinloom.optimise.SearchConfig`. By default the answer is relaxed by 2000 sweeps, by none where
             H is not known or the goal is about nodal points.
-        reference: textures the answer is compared with, a data set or (n, 3, H, W), to say whether it is new.
+        reference: textures the answer is compared with, a data set or (n, 3, H, W), to say whether it is new: those
+            the generator was trained on. ``compared``: the first so many of them; None: all.
         out: a folder that keeps the search: the same call again goes on from where it was stopped, to the same
             bits, or gives the finished answer again.
         show: a progress bar.
+        latent: numbers of a code, where ``source`` is a callable.
+        score: spins → logits (n,), for ``logit``; None takes the run's discriminator.
 
     Raises:
-        BadInput: an unknown objective or method, one that does not go with the other, a Hamiltonian or
-            discriminator that is needed and missing, a folder that keeps another search.
+        BadInput: an unknown objective or method, one that does not go with the other, a Hamiltonian, discriminator
+            or code length that is needed and missing, a folder that keeps another search.
     """
-    model = run.hamiltonian if H is None else H
-    wanted = goals(objective, run, model)
+    run = source if isinstance(source, Run) else None
+    decode, length, size, cells = _generator(source, latent)
+    model = run.hamiltonian if run is not None and H is None else H
+    if compared is not None and compared < 2:
+        raise BadInput(f"compared={compared}: distances of the reference's own need at least 2; give more")
+    if reference is not None:
+        comparable(reference, size, compared)
+    wanted = goals(objective, run, model, score)
     first = wanted[0]
     config = SearchConfig(
         method if len(wanted) == 1 or method != "ga" else "nsga2",
@@ -91,44 +115,56 @@ def search(
         bound,
         seed,
     )
-    device = next(run.generator.parameters()).device
-    generator = run.generator
-
-    def decode(z: Tensor) -> Tensor:
-        return generator(z.to(device, torch.float32))
-
     with for_networks():
-        config = resolved(config, wanted, decode, run.networks.latent, model)
+        config = resolved(config, wanted, decode, length, model)
         folder = None if out is None else Path(out)
         if folder is not None:
             settings = {
                 "objective": [goal.name for goal in wanted],
                 "hamiltonian": None if model is None else model.as_dict(),
-                "weights": _weights(run),
-                "step": run.step,
+                **({"latent": length} if run is None else {"weights": _weights(run), "step": run.step}),
                 **asdict(config),
             }
-            _open(folder, settings)
+            _open(folder, settings, _fingerprints(decode, run is None, wanted, seed, length))
         tape = Tape(None if folder is None else folder / STATE)
-        cells = run.networks.bottom if run.networks.grid else None
-        pool, history = optimise(decode, wanted, config, run.networks.latent, model, tape, show, cells)
+        pool, history = optimise(decode, wanted, config, length, model, tape, show, cells)
+        beside = (reference, compared, show)
         if len(wanted) > 1:
-            found = _front(decode, wanted, config, model, pool, history, reference)
+            found = _front(decode, wanted, config, model, pool, history, beside)
         else:
-            found = _best(decode, first, config, model, pool, history, reference)
+            found = _best(decode, first, config, model, pool, history, beside)
     if folder is not None:
-        _write(folder, found)
+        _write(folder, found, reference)
     return found
+
+
+def _generator(source: Run | Decode, latent: int | None) -> tuple[Decode, int, tuple[int, int], Cells | None]:
+    """The decoder, its codes' length, its lattice and, where codes are a grid, their cells."""
+    if isinstance(source, Run):
+        if latent is not None:
+            raise BadInput(f"latent={latent}: a run says how long its codes are; leave it out")
+        shapes = source.networks
+        return source.decode, shapes.latent, shapes.size, shapes.bottom if shapes.grid else None
+    if latent is None or latent < 1:
+        raise BadInput(f"latent={latent}: a callable does not say how long its codes are; give latent, 1 or more")
+    with torch.no_grad():
+        spins = source(prior_latents(0, 2, latent))
+    if spins.ndim != 4 or spins.shape[:2] != (2, 3):
+        raise BadInput(f"source: gave shape {tuple(spins.shape)} for 2 codes; give spins, shape (n, 3, H, W)")
+    return source, latent, (spins.shape[-2], spins.shape[-1]), None
 
 
 # the end of a search
 
+Beside = tuple[Any, int | None, bool]
+"""The reference, how many of it are compared with the answer, and whether to show progress."""
+
 
 def _finish(decode: Decode, z: np.ndarray, config: SearchConfig, H: Hamiltonian | None) -> tuple[Latents, Spins, Spins]:
-    """Codes in float32, their textures, and these relaxed, on the CPU."""
+    """Codes in float32, their textures, and these relaxed, where the decoder leaves them."""
     codes = torch.from_numpy(z).float()
     with torch.no_grad():
-        decoded = torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
+        decoded = torch.cat([decode(part).float() for part in codes.split(CHUNK)])
     relaxed = align(decoded, H, config.relax) if config.relax and H is not None else decoded
     return codes, decoded, relaxed
 
@@ -140,7 +176,7 @@ def _best(
     H: Hamiltonian | None,
     pool: Pool,
     history: dict[str, np.ndarray],
-    reference: Any,
+    beside: Beside,
 ) -> Found:
     codes, values = pool
     _, first = np.unique(codes, axis=0, return_index=True)
@@ -152,13 +188,22 @@ def _best(
     cost = judge.of_spins(settled if config.relax else relaxed, 0)[:, 0] + judge.of_norm(z) * judge.spread[0]
     best = int(cost.argmin())
     k = slice(best, best + 1)
-    settled = settled[k]
-    (report,) = reports(z[k], decoded[k], relaxed[k], settled, H, config.relax or 0, reference)
     value = float(goal.of(relaxed[k]))
-    data = None if reference is None else goal.of(as_spins(reference[:COMPARED]))
+    data = _values((goal,), beside[0], relaxed.device)
+    decoded, relaxed, settled = (spins[k].cpu() for spins in (decoded, relaxed, settled))
+    (report,) = reports(z[k], decoded, relaxed, settled, H, config.relax or 0, *beside)
+    data = None if data is None else data[:, 0]
     if data is not None:
         _beside_data(report, goal, value, data)
-    return Found(z[best], relaxed[best], value, history, decoded[best], settled[0], report, goal.name, data)
+    return Found(z[best], relaxed[0], value, history, decoded[0], settled[0], report, goal.name, data)
+
+
+def _values(wanted: tuple[Goal, ...], reference: Any, device: torch.device) -> Tensor | None:
+    """The goals (m, k) of the reference's first textures, seen on ``device``."""
+    if reference is None:
+        return None
+    theirs = as_spins(reference[:BESIDE]).to(device)
+    return torch.stack([goal.of(theirs) for goal in wanted], 1)
 
 
 def _beside_data(report: dict[str, Any], goal: Goal, value: float, theirs: PerTexture) -> None:
@@ -181,7 +226,7 @@ def _front(
     H: Hamiltonian | None,
     pool: Pool,
     history: dict[str, np.ndarray],
-    reference: Any,
+    beside: Beside,
 ) -> Front:
     codes, values = pool
     picked = np.flatnonzero(unbeaten(values))
@@ -195,12 +240,10 @@ def _front(
     kept, plain = kept[plain[:, 0].argsort(stable=True)], plain[plain[:, 0].argsort(stable=True)]
     z, decoded, relaxed = z[kept], decoded[kept], relaxed[kept]
     settled = relaxed if H is None else settle(relaxed, H)
-    said = reports(z, decoded, relaxed, settled, H, config.relax or 0, reference)
+    data = _values(wanted, beside[0], relaxed.device)
+    decoded, relaxed, settled = decoded.cpu(), relaxed.cpu(), settled.cpu()
+    said = reports(z, decoded, relaxed, settled, H, config.relax or 0, *beside)
     names = tuple(goal.name for goal in wanted)
-    data = None
-    if reference is not None:
-        theirs = as_spins(reference[:COMPARED])
-        data = torch.stack([goal.of(theirs) for goal in wanted], 1)
     return Front(names, z, relaxed, plain, history, decoded, settled, tuple(said), data)
 
 
@@ -219,7 +262,24 @@ def unbeaten(values: np.ndarray) -> np.ndarray:
 # the folder
 
 
-def _open(folder: Path, settings: dict[str, Any]) -> None:
+def _fingerprints(
+    decode: Decode, strange: bool, wanted: tuple[Goal, ...], seed: int, latent: int
+) -> dict[str, list[float]]:
+    """What callables give on codes of the prior, by their names: to know them again, since names do not tell them.
+
+    Of a decoder that is one (``strange``) it is the mean of S·R, with R noise that is the same for all textures.
+    """
+    codes = prior_latents(seed, SPREAD_CODES, latent)
+    with torch.no_grad():
+        spins = torch.cat([decode(part).float() for part in codes.split(CHUNK)])
+    told = {goal.name: goal.of(spins) for goal in wanted if not goal.named}
+    if strange:
+        noise = torch.randn(spins.shape[1:], generator=torch.Generator().manual_seed(0))
+        told = {DECODER: (spins.cpu() * noise).mean((1, 2, 3)), **told}
+    return {name: values.double().tolist() for name, values in told.items()}
+
+
+def _open(folder: Path, settings: dict[str, Any], told: dict[str, list[float]]) -> None:
     file = folder / SEARCH
     if file.exists():
         there = read_json(file)
@@ -228,15 +288,37 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
         other = differences(there["settings"], settings)
         if other:
             raise BadInput(f"{folder}: keeps another search ({'; '.join(other)}); use another folder")
+        for name, values in told.items():
+            _recognise(folder, name, there.get("callables", {}).get(name), values)
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder}: exists and holds no search; nothing is overwritten, use another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"format": FORMAT, "settings": settings})
+    write_json(file, {"format": FORMAT, "settings": settings, **({"callables": told} if told else {})})
 
 
-def _write(folder: Path, found: Found | Front) -> None:
+def _recognise(folder: Path, name: str, before: list[float] | None, now: list[float]) -> None:
+    """Refuse a callable that gives other values than the one of this name that a folder's search began with.
+
+    Raises:
+        BadInput: it does, or what that one gave was not noted.
+    """
+    if before is None:
+        raise BadInput(f"{folder}: does not say what its {name} was; use another folder")
+    old, new = np.array(before), np.array(now)
+    near = SAME * old.std() + SAME / 10 * np.abs(old).max()
+    wrong = np.flatnonzero(np.abs(old - new) > near)
+    if len(wrong):
+        k = int(wrong[0])
+        raise BadInput(
+            f"{folder}: keeps a search with another {name} (it gave {old[k]:.6g} where this one gives {new[k]:.6g}); "
+            "use another folder"
+        )
+
+
+def _write(folder: Path, found: Found | Front, reference: Any) -> None:
     content = read_json(folder / SEARCH)
+    content["reference"] = None if reference is None else _origin(reference)
     content["history"] = {name: values.tolist() for name, values in found.history.items()}
     content["z"] = found.z.reshape(-1, found.z.shape[-1]).tolist()
     if isinstance(found, Found):
@@ -247,6 +329,16 @@ def _write(folder: Path, found: Found | Front) -> None:
             for z, values, report in zip(found.z.tolist(), found.values.tolist(), found.reports, strict=True)
         ]
     write_json(folder / SEARCH, content)
+
+
+def _origin(reference: Any) -> dict[str, Any]:
+    """What tells textures from others: how many, from which on, and the check sum of the set they are of."""
+    if isinstance(reference, Dataset):
+        return {"textures": len(reference), "first": reference.part.start, "checksum": reference.checksum}
+    total = hashlib.sha256()
+    for first in range(0, len(reference), BESIDE):
+        total.update(as_spins(reference[first : first + BESIDE]).detach().cpu().float().contiguous().numpy().tobytes())
+    return {"textures": len(reference), "first": 0, "checksum": total.hexdigest()}
 
 
 def _weights(run: Run) -> str:

@@ -106,6 +106,7 @@ def relax_string(
         points = _spaced(points, space, None)
         state = {"step": torch.tensor(0), "climbing": torch.tensor(False), "points": points}
     step, climbing = int(state["step"]), bool(state["climbing"])
+    state = {name: value.to(points.device) for name, value in state.items()}  # what was kept lies on the CPU
     points = state["points"].to(points)
     before, across_before = state.get("before"), state.get("across_before")
     size, growth = state.get("size"), state.get("growth")

@@ -50,5 +50,5 @@ def caption(panels: Sequence[MapPanel], plane: Plane, given: Fig3) -> str:
     (a) ε of the textures they decode to, each column from its own lowest value on, all with the same colour for the
     same difference. (b) The discriminator’s logit, brighter where it sees data; a VAE has none. (c) The textures at k
     and m, flat places of two neighbouring domains, and at l on the wall between them, picked as the steepest wall of
-    the map; what changes is circled. (d) That place magnified, nodal points circled; below, ε in J and the nodal
-    points of the whole texture.{told}"""
+    the map; what changes is circled. (d) That place magnified, nodal points circled; below, ε in J, the nodal
+    points and the charge of the whole texture.{told}"""
