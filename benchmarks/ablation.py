@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whitened": {"networks.whiten": True},
     "grid": {"networks.grid": True},
     "grid, whitened": {"networks.grid": True, "networks.whiten": True},
+    "grid, whitened, spectrum 1": {"networks.grid": True, "networks.whiten": True, "spectrum": 1.0},
+    "grid, whitened, spectrum 3": {"networks.grid": True, "networks.whiten": True, "spectrum": 3.0},
     "all but energy": {**FAST, "augment": True, "average": 0.999, "networks.grid": True, "networks.whiten": True},
     "all": {**FAST, "augment": True, "average": 0.999, "energy": 3.0, "networks.grid": True, "networks.whiten": True},
 }
@@ -142,6 +144,7 @@ def main() -> None:
     simulate(asked.out / "data", Hamiltonian(D=0.6), 32, 4000, seed=0, show=False)
     path = asked.out / "ablation.json"
     results = json.loads(path.read_text())["rows"] if path.exists() else []
+    results = [row for row in results if "reconstruction" in row]  # rows of before are measured again
     have = {(row["name"], row["seed"], row["steps"]) for row in results}
     jobs = [(name, seed) for seed in range(asked.seeds) for name in asked.only]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
