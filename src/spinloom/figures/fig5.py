@@ -323,8 +323,8 @@ def caption(folder: Folder, found: Mapping[str, Found], given: Fig5) -> str:
         before, after = (fixed(report["stages"][stage][quantity], 4) for stage in ("decoded", "relaxed"))
         kind = report["pattern"]["kind"]
         told.append(f"{name} ({words.replace('$', '')}): {letter} = {before} as decoded, {after} relaxed, {kind}")
-    return f"""The paper’s Fig. 5. Codes of the hybrid found by a genetic algorithm (seeds {given.seed} to {given.seed + 2}, {given.head_start}
-    gradient steps before it): {"; ".join(told)}. (a) ε on the
+    return f"""The paper’s Fig. 5. Codes of the hybrid found by a genetic algorithm (seeds
+    {given.seed} to {given.seed + 2}, {given.head_start} gradient steps before it): {"; ".join(told)}. (a) ε on the
     plane through the three codes, and the lines between them; beside it the textures after the sweeps that end each
     search, framed red, and their structure factors as shares of all at q ≠ 0; the dashed circle is the spiral’s |q|.
     (b–d) Textures G(z) on the straight lines, ends framed, nodal points circled, ε above in 10⁻³ J; below, what is
