@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spinloom.commands_map import _judge, _reference
+from spinloom.commands_latent import held_out
+from spinloom.commands_map import _judge
 from spinloom.coverage import CoverageReference
 from spinloom.dataset import write_dataset
 from spinloom.errors import BadInput
@@ -238,12 +239,12 @@ def test_coverage_is_measured_against_textures_that_were_not_trained_on(tmp_path
     data = write_dataset(tmp_path / "data", random_textures(200), H)
     own = load(write_run(tmp_path / "own", "gan", checksum=data.checksum))
     other = load(write_run(tmp_path / "other", "gan"))
-    held, trained = _reference(own, data.path)
+    held, trained = held_out(own, data.path)
     assert (held.part, trained and trained.part) == (range(150, 200), range(150))  # the default fraction
     judge, told = _judge(H, held, trained, 60, 0)
     assert told["energy_excess"] == pytest.approx(float(H.energy_excess(data[150:].double()).mean()))
     assert judge(data[:60]).counts == {**judge(data[:60]).counts, "real": 50, "data_as_model": 60}
-    everything, trained = _reference(other, data.path)
+    everything, trained = held_out(other, data.path)
     assert (len(everything), trained) == (200, None)
     judge, told = _judge(H, everything, None, 60, 0)
     assert told["energy_excess"] == pytest.approx(float(H.energy_excess(data[60:].double()).mean()))

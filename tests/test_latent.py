@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spinloom.commands_map import _file, _named
+from spinloom.commands_latent import file_name, named_runs
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
@@ -189,7 +189,7 @@ def test_map_of_several_runs_on_the_command_line(tmp_path, capsys):
 def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
     def names(*paths: str) -> list[str]:
         runs = [Run(Path(path), 0, {"objective": Path(path).name[:3]}, NETWORKS, H, {}) for path in paths]
-        return list(_named(runs))
+        return list(named_runs(runs))
 
     assert names("/t/vae", "/t/gan") == ["VAE", "GAN"]
     assert names("/t/trial-0/gan", "/t/trial-1/gan", "/t/trial-0/vae") == ["GAN trial-0", "GAN trial-1", "VAE"]
@@ -202,7 +202,7 @@ def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
 
 def test_files_of_different_runs_have_different_names():
     names = ["hybrid", "VAE", "GAN", "GAN a", "GAN A", "GAN a b", "GAN a-b", "GAN a/b", "GAN A/b", "GAN ä", "GAN a.klm"]
-    files = [_file(name) for name in names]
+    files = [file_name(name) for name in names]
     assert files[:4] == ["hybrid", "vae", "gan", "gan-a"]
     assert len(set(files)) == len(files)
     assert all(re.fullmatch(r"[a-z0-9_-]+", file) for file in files)  # also where case does not count

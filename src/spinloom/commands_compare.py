@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -18,6 +18,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import (
     AsJson,
     Count,
+    Device,
     Dzyaloshinskii,
     EasyAxis,
     Exchange,
@@ -137,7 +138,6 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         console.print("† no claim: samples off the data inflate it, or a control comes near data against data")
 
 
-Device = Annotated[Literal["cpu", "cuda"], Parameter(help="Where textures are annealed, and networks trained.")]
 Jobs = Annotated[Count, Parameter(help="Trials at a time, each a process with its share of the cores.")]
 
 

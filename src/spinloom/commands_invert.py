@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table as Grid
 
-from spinloom.commands_map import _claim, _hamiltonian, _number, _origin, _reference
+from spinloom.commands_latent import as_number, claim, hamiltonian_of, held_out, origin_of
 from spinloom.dataset import write_dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_bytes, write_json
@@ -68,7 +68,7 @@ def invert(
     if picture is not None and len(noise) > 1:
         raise BadInput(f"--noise {' '.join(f'{one:g}' for one in noise)}: a picture has one; give a single number")
     trained = load(run, device)
-    H = _hamiltonian(trained)
+    H = hamiltonian_of(trained)
     if H.D == 0:
         raise BadInput(f"{run}: D=0, both in-plane directions are alike and M_z cannot tell them; use a run with DMI")
     settings = Inversion(0.0, blur, starts, steps, relax=relax)
@@ -76,7 +76,7 @@ def invert(
         Inversion(one)
     levels = list(dict.fromkeys(noise)) or ([0.0] if picture is not None else list(NOISES))
     asked = {
-        "run": _origin(trained),
+        "run": origin_of(trained),
         "picture": None if picture is None else str(picture),
         "reference": None if reference is None else str(reference),
         "noise": levels,
@@ -109,10 +109,10 @@ def _invert_picture(
 
     seen = checked_pictures(read_picture(file), run.size)
     asked["checksum"] = float(seen.double().square().sum())
-    found = _claim(out, "invert.json", asked)
+    found = claim(out, "invert.json", asked)
     if "methods" in found:
         return found
-    H = _hamiltonian(run)
+    H = hamiltonian_of(run)
     recovered = invert(run, seen, asked["noise"][0], settings.blur, asked["seed"], settings, show)
     spins = torch.cat([recovered.spins[name] for name in METHODS])
     table = measure(spins, H)
@@ -129,7 +129,7 @@ def _invert_picture(
     _write_spins(out, spins, run, {"source": "invert", "methods": list(METHODS)})
     shown = {name: some[0] for name, some in recovered.spins.items()}
     notes = {
-        name: f"misfit {_number(told['misfit'])}\nε {_number(told['energy_excess'], 4)} J"
+        name: f"misfit {as_number(told['misfit'])}\nε {as_number(told['energy_excess'], 4)} J"
         for name, told in found["methods"].items()
     }
     write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown, notes)))
@@ -147,15 +147,15 @@ def _compare(
     from spinloom.path_charts import inversion_figure
     from spinloom.progress import progress
 
-    data, _ = _reference(run, reference)
+    data, _ = held_out(run, reference)
     count = asked["textures"]
     if count > len(data):
         raise BadInput(f"--textures {count}: {reference} has {len(data)} not trained on; use at most that many")
     asked["checksum"] = data.checksum
-    found = _claim(out, "invert.json", asked)
+    found = claim(out, "invert.json", asked)
     if "levels" in found:
         return found
-    H = _hamiltonian(run)
+    H = hamiltonian_of(run)
     truth = data[len(data) - count :]
     known, keep = _kept_levels(out)
     decode, encode = callables(run)
@@ -202,7 +202,7 @@ def _kept_levels(out: Path) -> tuple[dict[float, Level], Callable[[Level], None]
 def _write_spins(out: Path, spins: Tensor, run: Run, origin: dict[str, Any]) -> None:
     if (out / "spins").exists():  # of a call that was killed right afterwards
         shutil.rmtree(out / "spins")
-    write_dataset(out / "spins", spins, _hamiltonian(run), origin)
+    write_dataset(out / "spins", spins, hamiltonian_of(run), origin)
 
 
 def _print_picture(found: dict[str, Any]) -> None:
@@ -210,7 +210,7 @@ def _print_picture(found: dict[str, Any]) -> None:
     for head in ("", "misfit of M_z", "ε", "M_z", "Q", "nodal"):
         grid.add_column(head, justify="left" if not head else "right")
     for name, told in found["methods"].items():
-        numbers = [_number(told["misfit"]), _number(told["energy_excess"], 4), _number(told["mz"], 4)]
+        numbers = [as_number(told["misfit"]), as_number(told["energy_excess"], 4), as_number(told["mz"], 4)]
         grid.add_row(name, *numbers, f"{round(told['charge']):+d}", str(told["nodal_points"]))
     Console().print(grid)
 
@@ -221,10 +221,10 @@ def _print_levels(found: dict[str, Any]) -> None:
     for level in found["levels"]:
         grid.add_column(f"{level['noise']:g}", justify="right")
     for name in found["levels"][0]["errors"]:
-        grid.add_row(name, *(_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
+        grid.add_row(name, *(as_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
     for label, quantity, digits in (("S·S_true", "dot", 4), ("right charge", "charge_right", 2)):
         for number, kind in enumerate(("guess", "network")):
             of_best = (level["errors"][level["best"][number]][quantity] for level in found["levels"])
-            grid.add_row(f"{label}, best {kind}", *(_number(value, digits) for value in of_best))
+            grid.add_row(f"{label}, best {kind}", *(as_number(value, digits) for value in of_best))
     Console().print(grid)
     print(found["verdict"])

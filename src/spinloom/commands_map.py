@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
 import statistics
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +13,25 @@ from rich.table import Table as Grid
 from safetensors.torch import save
 from torch import Tensor
 
+from spinloom.commands_latent import (
+    already,
+    as_number,
+    claim,
+    decoded,
+    discriminator_of,
+    file_name,
+    given_back,
+    hamiltonian_of,
+    held_out,
+    named_runs,
+    origin_of,
+)
 from spinloom.errors import BadInput
-from spinloom.files import read_json, write_bytes, write_json
+from spinloom.files import write_bytes, write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
-from spinloom.run import WEIGHTS, Run, differences, load
+from spinloom.run import load
 from spinloom.sample import DDLS, Rule
 
 if TYPE_CHECKING:
@@ -85,7 +91,7 @@ def map(
         raise BadInput("--axes and --through: each is a plane of its own; use one of them")
     checked_grid(span, resolution)
     checked_grid(span, planes_resolution)
-    named = _named([load(path, device) for path in runs])
+    named = named_runs([load(path, device) for path in runs])
     shown: dict[str, Plane] = {}
     for name, run in named.items():
         latent = run.networks.latent
@@ -95,9 +101,9 @@ def map(
             shown[name] = Plane.along(latent, axes or (0, 1), seed)
         if planes:
             survey_design(latent, planes, seed)
-    models = {name: _hamiltonian(run) for name, run in named.items()}
+    models = {name: hamiltonian_of(run) for name, run in named.items()}
     asked = {
-        "runs": {name: _origin(run) for name, run in named.items()},
+        "runs": {name: origin_of(run) for name, run in named.items()},
         "axes": None if through else list(axes or (0, 1)),
         "through": list(through) if through else None,
         "range": list(span),
@@ -106,22 +112,22 @@ def map(
         "planes_resolution": planes_resolution if planes else None,
         "seed": seed,
     }
-    found = _claim(out, "map.json", asked)
+    found = claim(out, "map.json", asked)
     if "runs" not in found:
         show = not (quiet or as_json)
         (out / "maps").mkdir(exist_ok=True)
         panels, surveys, told = [], {}, {}
         with for_networks():
             for name, run in named.items():
-                decode, score = run.decode, _score(run)
-                label, file = _origin(run)["weights"], out / "maps" / f"{_file(name)}.safetensors"
+                decode, score = run.decode, discriminator_of(run)
+                label, file = origin_of(run)["weights"], out / "maps" / f"{file_name(name)}.safetensors"
                 map_ = latent_map(decode, models[name], shown[name], span, resolution, score, file, label, show)
                 domains = find_domains(map_)
                 labels = {"labels": torch.from_numpy(domains.labels).int()}
                 write_bytes(file.with_suffix(".domains.safetensors"), save(labels))
                 crossing = find_crossing(decode, models[name], map_, domains)
                 panels.append(MapPanel(name, map_, crossing, domains))
-                told[name] = {**_origin(run), "numbers": map_numbers(map_, domains)}
+                told[name] = {**origin_of(run), "numbers": map_numbers(map_, domains)}
                 told[name] |= {"domains": domains.as_dict(map_), "crossing": None}
                 if crossing:
                     write_bytes(file.with_suffix(".klm.safetensors"), save({"spins": crossing.spins.contiguous()}))
@@ -129,7 +135,7 @@ def map(
                     told[name]["crossing"] = fields | {"charge_difference": crossing.charge_difference}
                 if planes:
                     (out / "planes").mkdir(exist_ok=True)
-                    file = out / "planes" / _file(name)
+                    file = out / "planes" / file_name(name)
                     settings = (planes, seed, span, planes_resolution, score, file, label, show)
                     surveys[name] = survey(decode, models[name], run.networks.latent, *settings)
         for name, many in surveys.items():
@@ -191,7 +197,7 @@ def explain(
 
     trained = load(run, device)
     discriminator = trained.discriminator
-    H = _hamiltonian(trained)
+    H = hamiltonian_of(trained)
     settings = DDLS(rule, steps, step_size)
     if reference is not None and not rules:
         raise BadInput(f"--reference {reference}: coverage is measured of the rules compared; give --rules too")
@@ -199,10 +205,10 @@ def explain(
     if reference is not None:
         if textures < FEWEST:
             raise BadInput(f"--textures {textures}: too few to estimate a coverage; use {FEWEST} or more")
-        real = _reference(trained, reference)
+        real = held_out(trained, reference)
     if rules:
         settings_for("dot", steps + 1, 1.0)  # refuses too few steps before any work
-    origin = _origin(trained)
+    origin = origin_of(trained)
     asked = {
         "run": origin,
         **asdict(settings),
@@ -211,19 +217,19 @@ def explain(
         "reference": real and {"path": str(real[0].path), "checksum": real[0].checksum},
         "seed": seed,
     }
-    found = _standing(out, "explain.json", asked)
+    found = already(out, "explain.json", asked)
     if found is None or "story" not in found:
         judge, data = (None, {}) if real is None else _judge(H, *real, textures, seed)
-        _claim(out, "explain.json", asked)
+        claim(out, "explain.json", asked)
         show = not (quiet or as_json)
         decode, score = trained.decode, discriminator
         latent, label = trained.networks.latent, origin["weights"]
-        with _given_back(out, "explain.json"), for_networks():
+        with given_back(out, "explain.json"), for_networks():
             (out / "codes").mkdir(exist_ok=True)
             keep = out / "codes" / "path"
             paths = watch_paths(decode, score, H, latent, settings, textures, seed, keep, label, show)
-            ends = [_decoded(decode, paths.codes[place]) for place in (0, -1)]
-            story = _decoded(decode, paths.codes[:, paths.shown])
+            ends = [decoded(decode, paths.codes[place]) for place in (0, -1)]
+            story = decoded(decode, paths.codes[:, paths.shown])
             maps = {
                 "Grad-CAM": fake_map(discriminator, story),
                 "HiResCAM": fake_map(discriminator, story, method="hirescam"),
@@ -314,145 +320,6 @@ def _means(run: dict[str, Any]) -> dict[str, float | None]:
     return {name: value["mean"] for name, value in run["survey"]["summary"].items()}
 
 
-# what the commands need
-
-
-def _named(runs: list[Run]) -> dict[str, Run]:
-    """Runs by their objective's name, with what tells their paths apart where there are several of one."""
-    from spinloom.rows import display_name
-
-    places: dict[Path, Run] = {}
-    for run in runs:
-        if run.path.resolve() in places:
-            raise BadInput(f"{run.path}: is named twice; name every run once")
-        places[run.path.resolve()] = run
-    named: dict[str, Run] = {}
-    for place, run in places.items():
-        name = display_name(run.objective)
-        kin = [other for other in places if places[other].objective == run.objective]
-        named[f"{name} {_apart(place, kin)}" if len(kin) > 1 else name] = run
-    return named
-
-
-def _apart(place: Path, kin: list[Path]) -> str:
-    """What tells a path from others: trial-0 of T/trial-0/gan beside T/trial-1/gan. Parts that all of them end in are
-    left out, then as few are taken from the end as make all of them differ."""
-    common = 0
-    while len({other.parts[-1 - common :] for other in kin}) == 1:
-        common += 1
-    heads = {other: other.parts[: len(other.parts) - common] for other in kin}
-    count = 1
-    while len({parts[-count:] for parts in heads.values()}) < len(kin):
-        count += 1
-    return "/".join(heads[place][-count:])
-
-
-def _file(name: str) -> str:
-    """A file's name for a run's, another for every run, also where upper and lower case are one."""
-    objective, _, rest = name.partition(" ")
-    if not re.fullmatch(r"[a-z0-9_-]*", rest):
-        rest = f"{re.sub(r'[^a-z0-9_-]+', '-', rest.lower())}-{zlib.crc32(rest.encode()):08x}"
-    return f"{objective.lower()}-{rest}" if rest else objective.lower()
-
-
-def _reference(run: Run, path: Path) -> tuple[Dataset, Dataset | None]:
-    """The textures of a data set that the run was not trained on, and those that it was, if the set is its own.
-
-    Raises:
-        BadInput: textures of another lattice or Hamiltonian.
-    """
-    from spinloom.dataset import open_dataset
-    from spinloom.training_config import TrainingConfig
-
-    data = open_dataset(path)
-    if data.size != run.size:
-        raise BadInput(f"{path}: lattice {data.size}, but the run's is {run.size}; use a set of that")
-    if data.hamiltonian != run.hamiltonian:
-        its, own = (_words(H) for H in (data.hamiltonian, run.hamiltonian))
-        raise BadInput(f"{path}: its Hamiltonian is {its}, but the run's {own}; use a set of that")
-    if data.checksum != run.config["data"].get("checksum"):
-        return data, None
-    trained, held = data.split(run.config["training"].get("fraction", TrainingConfig.fraction))
-    return held, trained
-
-
-def _hamiltonian(run: Run) -> Hamiltonian:
-    if run.hamiltonian is None:
-        raise BadInput(f"{run.path}: was trained on textures of unknown Hamiltonian; use a run of simulated data")
-    return run.hamiltonian
-
-
-def _origin(run: Run) -> dict[str, Any]:
-    weights = hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()[:16]
-    return {"path": str(run.path), "objective": run.objective, "step": run.step, "weights": weights}
-
-
-def _words(H: Hamiltonian | None) -> str:
-    return "unknown" if H is None else ", ".join(f"{name}={value}" for name, value in H.as_dict().items())
-
-
-def _score(run: Run) -> Callable[[Tensor], Tensor] | None:
-    """The run's discriminator, None for a VAE."""
-    return run.discriminator if "discriminator" in run.nets else None
-
-
-def _decoded(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    import torch
-
-    from spinloom.sample import CHUNK
-
-    with torch.no_grad():
-        return torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
-
-
-def _standing(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The content of OUT/name, where the same was asked before, whole or only begun; None where nothing is.
-
-    Raises:
-        BadInput: the folder holds something else.
-    """
-    asked = json.loads(json.dumps(asked))
-    file = out / name
-    if file.is_file():
-        content = read_json(file)
-        other = differences(content.get("asked") if isinstance(content, dict) else None, asked)
-        if other:
-            raise BadInput(f"{file}: was made with other settings ({'; '.join(other)}); use another folder")
-        return content
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out}: exists and holds no {name}; nothing is overwritten, use another folder")
-    return None
-
-
-def _claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`_standing` finds; where that is nothing the folder is begun.
-
-    Raises:
-        BadInput: the folder holds something else.
-    """
-    found = _standing(out, name, asked)
-    if found is None:
-        found = {"asked": json.loads(json.dumps(asked))}
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / name, found)
-    return found
-
-
-@contextmanager
-def _given_back(out: Path, name: str) -> Iterator[None]:
-    """Where work is refused before it has left anything, the folder goes too, so that it can be asked otherwise."""
-    try:
-        yield
-    except BadInput:
-        if not any(file.is_file() and file != out / name for file in out.rglob("*")):
-            shutil.rmtree(out)
-        raise
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
 def _print_map(found: dict[str, Any]) -> None:
     from spinloom.rows import display_name
 
@@ -464,18 +331,18 @@ def _print_map(found: dict[str, Any]) -> None:
         numbers, crossing = told["numbers"], told["crossing"]
         points = ", ".join(str(count) for count in crossing["nodal_points"]) if crossing else "–"
         change = f"{crossing['charge_difference']:+d}" if crossing else "–"
-        cells = [_number(numbers[key]) for key in keys]
+        cells = [as_number(numbers[key]) for key in keys]
         grid.add_row(name, *cells, f"{numbers['domains']:.0f}", points, change)
         if "survey" in told:
             mean = {key: value["mean"] for key, value in told["survey"]["summary"].items()}
-            cells = [_number(mean[key]) for key in keys]
-            grid.add_row(f"  {len(told['survey']['rows'])} planes", *cells, _number(mean["domains"], 1), "", "")
+            cells = [as_number(mean[key]) for key in keys]
+            grid.add_row(f"  {len(told['survey']['rows'])} planes", *cells, as_number(mean["domains"], 1), "", "")
     for objective, numbers in (found.get("objectives") or {}).items():
         count = sum(told["objective"] == objective for told in found["runs"].values())
         if count > 1:
             for label, which in ((f"{display_name(objective)}, {count} runs", "mean"), ("  ±", "std")):
-                cells = [_number(numbers[key][which]) for key in keys]
-                grid.add_row(label, *cells, _number(numbers["domains"][which], 1), "", "")
+                cells = [as_number(numbers[key][which]) for key in keys]
+                grid.add_row(label, *cells, as_number(numbers["domains"][which], 1), "", "")
     Console().print(grid)
 
 
@@ -485,10 +352,10 @@ def _print_explained(found: dict[str, Any], rows: list[Any]) -> None:
     curves = found["curves"]
     start, end = ({name: curve["mean"][place] for name, curve in curves.items()} for place in (0, -1))
     print(
-        f"ε {_number(start['energy_excess'], 4)} → {_number(end['energy_excess'], 4)}, nodal points "
-        f"{_number(start['nodal_points'], 2)} → {_number(end['nodal_points'], 2)}, logit "
-        f"{_number(start['logits'], 2)} → {_number(end['logits'], 2)}, |z|/√n "
-        f"{_number(start['norm'])} → {_number(end['norm'])}"
+        f"ε {as_number(start['energy_excess'], 4)} → {as_number(end['energy_excess'], 4)}, nodal points "
+        f"{as_number(start['nodal_points'], 2)} → {as_number(end['nodal_points'], 2)}, logit "
+        f"{as_number(start['logits'], 2)} → {as_number(end['logits'], 2)}, |z|/√n "
+        f"{as_number(start['norm'])} → {as_number(end['norm'])}"
     )
     for line in found["overlap"]:
         if line["textures"] == "before" and line["layer"] == LAYERS[line["method"]] and line["overlap"]:
@@ -505,11 +372,14 @@ def _print_explained(found: dict[str, Any], rows: list[Any]) -> None:
     for row in rows:
         cover, near = "–", "–"
         if row.coverage:
-            cover = _number(row.coverage["coverage"]) + ("†" if row.coverage["broad"] else "")
-            near = _number(row.coverage["knn"]["coverage"])
+            cover = as_number(row.coverage["coverage"]) + ("†" if row.coverage["broad"] else "")
+            near = as_number(row.coverage["knn"]["coverage"])
         step = "" if row.step_size is None else f"{row.step_size:g}"
-        values = [_number(row.measures["energy_excess"]["mean"], 4), _number(row.measures["nodal_points"]["mean"], 2)]
-        grid.add_row(row.name, step, *values, _number(row.norm["mean"]), cover, near)
+        values = [
+            as_number(row.measures["energy_excess"]["mean"], 4),
+            as_number(row.measures["nodal_points"]["mean"], 2),
+        ]
+        grid.add_row(row.name, step, *values, as_number(row.norm["mean"]), cover, near)
     Console().print(grid)
     if any(row.coverage and row.coverage["broad"] for row in rows):
         print("† outliers: no claim")

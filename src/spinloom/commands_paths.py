@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table as Grid
 
-from spinloom.commands_map import _claim, _file, _hamiltonian, _named, _number, _origin, _standing
+from spinloom.commands_latent import already, as_number, claim, file_name, hamiltonian_of, named_runs, origin_of
 from spinloom.dataset import open_dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_bytes, write_json
@@ -68,8 +68,8 @@ def interpolate(
         raise BadInput(f"--images {images}: a path has its two ends and some between; use 3 to {MOST_IMAGES}, e.g. 33")
     if not 0 <= prior < 1e6:
         raise BadInput(f"--prior {prior:g}: a weight is not negative; use e.g. 1")
-    named = _named([load(path, device) for path in runs])
-    models = {name: _hamiltonian(run) for name, run in named.items()}
+    named = named_runs([load(path, device) for path in runs])
+    models = {name: hamiltonian_of(run) for name, run in named.items()}
     first = next(iter(named.values()))
     for run in named.values():
         if run.size != first.size:
@@ -78,17 +78,17 @@ def interpolate(
             )
     ends, textures, checksums = _ends(named, start, to, seed, align)
     asked = {
-        "runs": {name: _origin(run) for name, run in named.items()},
+        "runs": {name: origin_of(run) for name, run in named.items()},
         **{"from": start, "to": to, "checksums": checksums},
         **{"mode": mode, "images": images, "real": real, "align": align},
         "steps": steps if mode == "string" or real else None,
         "prior": prior if mode == "string" else None,
         "seed": seed,
     }
-    standing = _standing(out, "path.json", asked) or {}
+    standing = already(out, "path.json", asked) or {}
     if real and not named.keys() <= standing.get("paths", {}).keys():
         _check_rest(textures, models)
-    found = _claim(out, "path.json", asked)
+    found = claim(out, "path.json", asked)
     show = not (quiet or as_json)
     told = found.setdefault("paths", {})
     for name, run in named.items():
@@ -142,7 +142,7 @@ def _one_path(
     from spinloom.string_method import StringConfig
 
     steps = asked["steps"] or 1
-    state, keep, done = _kept(out / f"{_file(name)}.latent.partial")
+    state, keep, done = _kept(out / f"{file_name(name)}.latent.partial")
     settings = StringConfig(TOLERANCES["latent"], steps)
     weight = asked["prior"] or 0.0
     path = interpolate(run.decode, *ends, H, asked["images"], asked["mode"], settings, weight, state, keep, show)
@@ -150,14 +150,14 @@ def _one_path(
     told: dict[str, Any] = {"latent": path.as_dict(), "real": None}
     relaxed = None
     if asked["real"]:
-        state, keep, relaxed = _kept(out / f"{_file(name)}.spins.partial")
+        state, keep, relaxed = _kept(out / f"{file_name(name)}.spins.partial")
         # from texture to texture, not from reconstruction to reconstruction: so all runs' paths join the same two
         begin = torch.cat((textures[0][None], path.spins[1:-1], textures[1][None]))
         walked = relax_path(begin, H, StringConfig(TOLERANCES["spins"], steps), REST, state, keep, show)
         told["real"] = walked.as_dict()
         tensors["real_spins"] = walked.spins
     content = {key: value.contiguous() for key, value in tensors.items() if value is not None}
-    write_bytes(out / f"{_file(name)}.safetensors", save(content))
+    write_bytes(out / f"{file_name(name)}.safetensors", save(content))
     for finished in (done, relaxed):
         if finished is not None:
             finished()
@@ -284,7 +284,7 @@ def _panels(out: Path, name: str, source: str, told: dict[str, Any]) -> list[Pat
 
     from spinloom.path_charts import PathPanel
 
-    tensors = read((out / f"{_file(name)}.safetensors").read_bytes())
+    tensors = read((out / f"{file_name(name)}.safetensors").read_bytes())
     panels = [PathPanel(name, source, tensors["spins"], told["latent"])]
     if told["real"]:
         panels.append(PathPanel(f"{name}, spins", source, tensors["real_spins"], told["real"], real=True))
@@ -302,11 +302,11 @@ def _print_paths(told: dict[str, Any]) -> None:
                 continue
             points = path["nodal_points"]
             numbers = [
-                _number(path[key], 2) for key in ("barrier_forth", "barrier_back", "ascent_forth", "saddle_forth")
+                as_number(path[key], 2) for key in ("barrier_forth", "barrier_back", "ascent_forth", "saddle_forth")
             ]
             share = f"{sum(count > 0 for count in points)}/{len(points)}"
             change = f"{round(path['charge'][-1] - path['charge'][0]):+d}"
-            grid.add_row(label, _number(path["length"][-1], 1), *numbers, str(max(points)), share, change)
+            grid.add_row(label, as_number(path["length"][-1], 1), *numbers, str(max(points)), share, change)
             if path["converged"] is False:
                 loose.append(f"{label} (force {path['force']:.2g} J after {path['steps']} steps)")
     Console().print(grid)

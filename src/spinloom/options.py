@@ -76,7 +76,7 @@ Size = Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Lattice
 Whole = Annotated[int, Parameter(converter=_whole)]
 Seed = Annotated[int, Parameter(converter=_seed)]
 Count = Annotated[int, Parameter(converter=_whole, validator=validators.Number(gte=1))]
-Device = Annotated[Literal["cpu", "cuda"], Parameter(help="Where the networks run.")]
+Device = Annotated[Literal["cpu", "cuda"], Parameter(help="Where networks and sweeps run.")]
 
 
 def sides_of(size: tuple[int, ...]) -> tuple[int, int]:
