@@ -101,15 +101,6 @@ def discriminator_of(run: Run) -> Callable[[Tensor], Tensor] | None:
     return run.discriminator if "discriminator" in run.nets else None
 
 
-def decoded(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    import torch
-
-    from spinloom.sample import CHUNK
-
-    with torch.no_grad():
-        return torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
-
-
 def already(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
     """The content of OUT/name, where the same was asked before, whole or only begun; None where nothing is.
 

@@ -17,7 +17,6 @@ from spinloom.commands_latent import (
     already,
     as_number,
     claim,
-    decoded,
     discriminator_of,
     file_name,
     given_back,
@@ -32,7 +31,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
 from spinloom.run import load
-from spinloom.sample import DDLS, Rule
+from spinloom.sample import DDLS, Rule, decoded
 
 if TYPE_CHECKING:
     from spinloom.coverage import CoverageReference

@@ -332,6 +332,22 @@ def _found(path: Path | str) -> Path:
     return folder
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that networks cannot be on.
+
+    Raises:
+        BadInput: it is neither cpu nor cuda, or there is no such GPU.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise BadInput(f"device={device!r}: unknown; use cpu or cuda") from error
+    if kind not in ("cpu", "cuda"):
+        raise BadInput(f"device={device!r}: unknown; use cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
+
+
 def load(path: Path | str, device: str = "cpu") -> Run:
     """A run's networks, in eval mode, with their settings; ``path`` is a folder, or a name in :data:`MODELS`.
 
@@ -340,8 +356,7 @@ def load(path: Path | str, device: str = "cpu") -> Run:
     """
     from spinloom.objectives import OBJECTIVES
 
-    if str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
+    check_device(device)
     folder = _found(path)
     config = read_config(folder)
     try:

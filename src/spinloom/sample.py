@@ -284,14 +284,8 @@ def sample(
         raise BadInput(f"seed={seed}: use a whole number from 0 to 2⁶⁴ − 1")
     settings = DDLS(rule, steps, step_size) if method == "ddls" else None
     score = run.discriminator if settings else None
-    device = next(run.generator.parameters()).device
-    decode = run.generator
-
-    def on_device(z: Tensor) -> Tensor:
-        return decode(z.to(device))
-
     with for_networks(), progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
-        spins, _ = sample_latents(on_device, score, count, run.networks.latent, settings, seed, advance)
+        spins, _ = sample_latents(run.decode, score, count, run.networks.latent, settings, seed, advance)
     spins = spins.float().cpu()
     if symmetrise:
         # a generator a texture, so that texture k does not depend on the count
@@ -304,6 +298,12 @@ def sample(
         assert run.hamiltonian is not None
         spins = align(spins, run.hamiltonian, sweeps=relax)
     return spins
+
+
+def decoded(decode: Decode, codes: Latents) -> Spins:
+    """What codes (n, latent) decode to, float32 (n, 3, H, W) on the CPU, :data:`CHUNK` at a time."""
+    with torch.no_grad():
+        return torch.cat([decode(part).float().cpu() for part in codes.split(CHUNK)])
 
 
 def reconstruct(run: Run, spins: Spins) -> Spins:

@@ -154,7 +154,7 @@ def train(
         if getattr(config, name) and data.hamiltonian is None:
             weight = getattr(config, name)
             raise BadInput(f"training.{name}={weight}: {data.path} has no Hamiltonian; use training.{name}=0")
-    _check_device(device)
+    runs.check_device(device)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
     with joined(device) as (crew, own):
@@ -246,17 +246,6 @@ def _level(data: Dataset) -> EnergyLevel:
     density = H.energy_density(data[:LEVEL_FROM])
     excess = float(H.energy_excess(data[:LEVEL_FROM]).double().mean())
     return EnergyLevel(H, float(density.max()), max(abs(excess), LEAST_SCALE * H.J))
-
-
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise BadInput(f"device={device!r}: unknown; use cpu or cuda") from error
-    if kind not in ("cpu", "cuda"):
-        raise BadInput(f"device={device!r}: unknown; use cpu or cuda")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
 
 
 def _finish_weights(

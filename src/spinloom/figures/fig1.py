@@ -13,11 +13,11 @@ from matplotlib.patches import Rectangle
 
 from spinloom.draw import PAGE, Figure, colour_wheel, draw_texture
 from spinloom.errors import BadInput
-from spinloom.figures.folder import Folder, decoded
+from spinloom.figures.folder import Folder
 from spinloom.figures.settings import Fig1
 from spinloom.figures.sheet import INK, PLAYERS, Sheet
 from spinloom.run import Run
-from spinloom.sample import DDLS, drive, prior_latents, reconstruct
+from spinloom.sample import DDLS, decoded, drive, prior_latents, reconstruct
 from spinloom.typing import Spins
 
 TILE = 0.52
@@ -38,7 +38,7 @@ def draw(folder: Folder, given: Fig1) -> tuple[Figure, str]:
     board = Board(sheet, latent)
     rebuilt = {run.objective: reconstruct(run, data[None])[0] for run in (vae, hybrid)}
     z = prior_latents(0, 1, latent, given.code)
-    drawn = {run.objective: decoded(run, z)[0] for run in (gan, hybrid)}
+    drawn = {run.objective: decoded(run.decode, z)[0] for run in (gan, hybrid)}
     beta, gamma = training["beta"], training["gamma"]
 
     board.title("a", "VAE", 0.05, 5.65)
@@ -77,7 +77,7 @@ def draw(folder: Folder, given: Fig1) -> tuple[Figure, str]:
 def _driven(run: Run, settings: DDLS, code: int) -> Spins:
     """Where the discriminator drives a code of the prior, decoded."""
     z = prior_latents(0, 1, run.networks.latent, code)
-    return decoded(run, drive(z, run.generator, run.discriminator, settings, 0, code))[0]
+    return decoded(run.decode, drive(z, run.generator, run.discriminator, settings, 0, code))[0]
 
 
 class Board:

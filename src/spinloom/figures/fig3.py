@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from spinloom.domains import find_crossing, find_domains
 from spinloom.draw import Figure
-from spinloom.figures.folder import Folder, decoder, label
+from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig3
 from spinloom.latent import Plane, latent_map
 from spinloom.latent_charts import MapPanel, map_figure
@@ -25,7 +25,7 @@ def draw(folder: Folder, given: Fig3) -> tuple[Figure, str]:
     plane = None
     for objective in OBJECTIVES:
         run = folder.run(objective)
-        decode, H = decoder(run), folder.hamiltonian
+        decode, H = run.decode, folder.hamiltonian
         score = run.discriminator if "discriminator" in run.nets else None
         plane = Plane.along(run.networks.latent, given.axes, given.seed)
         keep = folder.kept(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from spinloom.draw import Figure
 from spinloom.explain import DrivenPaths, nodal_box, watch_paths
-from spinloom.figures.folder import Folder, decoded, decoder, label
+from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig4
 from spinloom.gradcam import Method, fake_map
 from spinloom.latent_charts import path_figure
-from spinloom.sample import CHUNK, DDLS
+from spinloom.sample import CHUNK, DDLS, decoded
 
 METHODS: dict[str, Method] = {"Grad-CAM": "grad-cam", "HiResCAM": "hirescam"}
 
@@ -26,9 +26,9 @@ def draw(folder: Folder, given: Fig4) -> tuple[Figure, str]:
     keep = folder.kept(f"path-{given.seed}")
     score, latent = run.discriminator, run.networks.latent
     paths = watch_paths(
-        decoder(run), score, folder.hamiltonian, latent, settings, CHUNK, given.seed, keep, label(run), show=folder.show
+        run.decode, score, folder.hamiltonian, latent, settings, CHUNK, given.seed, keep, label(run), show=folder.show
     )
-    story = decoded(run, paths.codes[:, paths.shown])
+    story = decoded(run.decode, paths.codes[:, paths.shown])
     maps = {name: fake_map(score, story, method=method) for name, method in METHODS.items()}
     return path_figure(paths, story, maps, nodal_box(story[0])), caption(paths)
 

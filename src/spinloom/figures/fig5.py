@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spinloom.anneal import relax
 from spinloom.draw import ENERGY_COLOURS, PAGE, RED, Figure, colour_wheel, draw_texture
-from spinloom.figures.folder import Folder, decoder, label
+from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig5
 from spinloom.figures.sheet import INK, Sheet, tidy
 from spinloom.findings import Found
@@ -61,9 +61,9 @@ def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
     codes = "-".join(f"{float(found[name].z.double().sum()):.6f}" for name in GOALS)
     keep = folder.kept(f"plane-{given.resolution}-{codes}.safetensors")
     H, span = folder.hamiltonian, (-2, 2)
-    map_ = latent_map(decoder(run), H, plane, span, given.resolution, keep=keep, label=label(run), show=folder.show)
+    map_ = latent_map(run.decode, H, plane, span, given.resolution, keep=keep, label=label(run), show=folder.show)
     ways = {
-        letter: interpolate(decoder(run), found[one].z, found[other].z, H, given.images)
+        letter: interpolate(run.decode, found[one].z, found[other].z, H, given.images)
         for letter, (one, other, _) in WAYS.items()
     }
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from spinloom.dataset import Dataset, open_dataset
 from spinloom.errors import BadInput
@@ -19,9 +16,7 @@ from spinloom.measure import Table
 from spinloom.report import FIGURES
 from spinloom.rows import Row
 from spinloom.run import Run, digest, load
-from spinloom.sample import CHUNK
 from spinloom.trials import trial_folder
-from spinloom.typing import Latents, Spins
 
 RESULTS = "results.json"
 
@@ -102,19 +97,6 @@ class Folder:
         """Where something that takes long is kept, so that the same figure is drawn again in no time."""
         (self.out / "kept").mkdir(parents=True, exist_ok=True)
         return self.out / "kept" / name
-
-
-def decoder(run: Run) -> Callable[[Tensor], Tensor]:
-    generator = run.generator
-    device = next(generator.parameters()).device
-    return lambda z: generator(z.to(device))
-
-
-def decoded(run: Run, z: Latents) -> Spins:
-    """G(z) on the CPU, chunk by chunk."""
-    decode = decoder(run)
-    with torch.no_grad():
-        return torch.cat([decode(part).float().cpu() for part in z.split(CHUNK)])
 
 
 def label(run: Run) -> str:
