@@ -22,7 +22,7 @@ from spinloom.draw import PAGE
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.latent import LatentMap, Plane, latent_map
-from spinloom.latent_charts import NODAL_COLOURS, MapPanel, map_figure
+from spinloom.map_charts import NODAL_COLOURS, MapPanel, map_figure
 from spinloom.topology import charge, nodal_points
 from test_charts import test_letters_are_legible_and_do_not_collide as check_letters
 

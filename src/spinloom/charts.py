@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from spinloom.draw import COLUMN, PAGE, new_figure
+from spinloom.draw import COLUMN, PAGE, new_figure, tidy
 from spinloom.rows import MARKERS, UNTRAINED, Number, Row, display_name, fixed, source_colour
 
 DASHES = ((0, (1, 1.5)), (0, (5, 2)), (0, (5, 2, 1, 2)))
@@ -73,7 +73,7 @@ def coverage_energy_scatter(
         notes.insert(0, "not informative: a control comes near data against data")
         ax.set_facecolor("0.95")
     ax.set_title("\n".join(notes), loc="left", fontsize=7, color="0.35", pad=4)
-    _tidy(ax)
+    tidy(ax)
     ax.set(xlim=(low, high), ylim=(-0.03, 1.03))
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(EPSILON, fontsize=8)
@@ -179,7 +179,7 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             ax.plot(steps, values, color=colour, lw=0.5, alpha=0.25)
             smooth = _running_mean(values)
             ax.plot(steps, smooth, color=colour, lw=1.2, ls=keys[key][1], gid=f"{source} {key}")
-        _tidy(ax)
+        tidy(ax)
         if log and curves[number]:
             _log_axis(ax)
         ax.set_ylabel(label, fontsize=8)
@@ -262,7 +262,7 @@ def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
                 note = ax.annotate(share, (side, base + 0.4), ha=align, va="center", xycoords=place_, fontsize=7)
                 note.set(color=row.ink, zorder=3)
                 margins[side] = 0.24 * (high - low)
-    _tidy(ax)
+    tidy(ax)
     ax.set(xlim=(low - margins[0], high + margins[1]), ylim=(-0.08, max(len(rows), 1)))
     for edge, margin in zip((low, high), margins, strict=True):
         if margin:
@@ -311,7 +311,7 @@ def nodal_chart(ax: Axes, rows: Sequence[Row]) -> Axes:
             ax.plot(value, y, marker=marker, ls="none", zorder=3, clip_on=False, gid=f"{row.name} {name}", **look)
         where = {"xycoords": ("axes fraction", "data"), "va": "center_baseline", "fontsize": 7}
         ax.annotate(f"{line['nodal_points']:.3g}", (1.03, y), **where)
-    _tidy(ax)
+    tidy(ax)
     ax.set_xscale("symlog", linthresh=threshold, linscale=0.6)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set(xlim=(-0.15 * threshold, 1.6 * max(positive, default=1.0)), ylim=(-0.6, len(shown) - 0.4))
@@ -335,15 +335,6 @@ def nodal_figure(rows: Sequence[Row]) -> Figure:
 
 
 # style
-
-
-def _tidy(ax: Axes) -> None:
-    """The one look of all charts, set on the axes, so that no global setting decides it."""
-    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
-    ax.tick_params(which="minor", length=1.5, width=0.4)
-    for name, spine in ax.spines.items():
-        spine.set_linewidth(0.6)
-        spine.set_visible(name in ("left", "bottom"))
 
 
 def _row_names(ax: Axes, rows: Sequence[Row], lift: Number) -> None:

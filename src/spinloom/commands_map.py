@@ -82,7 +82,7 @@ def map(
     )
     from spinloom.draw import png_bytes
     from spinloom.latent import Plane, checked_grid, latent_map, read_code
-    from spinloom.latent_charts import SURVEY, MapPanel, map_figure, survey_figure
+    from spinloom.map_charts import SURVEY, MapPanel, map_figure, survey_figure
 
     if not runs:
         raise BadInput("map: name at least one run, e.g. `spinloom map runs/hybrid --out map`")
@@ -190,9 +190,9 @@ def explain(
     """
     from spinloom.coverage import FEWEST
     from spinloom.draw import png_bytes
+    from spinloom.driven_charts import RULE_COLOURS, curves_figure, path_figure, rules_figure
     from spinloom.explain import RuleRow, compare_rules, nodal_box, settings_for, watch_paths
     from spinloom.gradcam import fake_map
-    from spinloom.latent_charts import RULE_COLOURS, curves_figure, path_figure, rules_figure
 
     trained = load(run, device)
     discriminator = trained.discriminator

@@ -191,20 +191,20 @@ def texture_panel(
             zip(textures, maps[name], nodal_centres(textures, angle), strict=True)
         ):
             x = left + column * (side + gap)
-            upper = _axes_at(figure, (x, top - head - tall, side, tall))
+            upper = axes_at(figure, x, top - head - tall, side, tall)
             draw_texture(upper, texture, centres)
             upper.set_title(f"ε = {fixed(float(density.mean()), 4)}", loc="left", fontsize=7, pad=2)
             found = RED if len(centres) else "0.45"
             upper.set_title(f"{len(centres)} ○", loc="right", fontsize=7, pad=2, color=found)
-            lower = _axes_at(figure, (x, top - head - 2 * tall - gap, side, tall))
+            lower = axes_at(figure, x, top - head - 2 * tall - gap, side, tall)
             image = draw_energy(lower, density, limits, centres)
         top -= block
 
     assert image is not None
     edge, below = width - right, height - head - 1.2
-    colour_wheel(_axes_at(figure, (edge + 0.07, height - head - 0.96, 0.96, 0.96)))
+    colour_wheel(axes_at(figure, edge + 0.07, height - head - 0.96, 0.96, 0.96))
     tall = min(1.9, below - 0.1)
-    _colour_bar(figure, image, _axes_at(figure, (edge + 0.14, below - tall, 0.11, tall)))
+    _colour_bar(figure, image, axes_at(figure, edge + 0.14, below - tall, 0.11, tall))
     return figure
 
 
@@ -224,9 +224,9 @@ def hero(spins: Any, width: Number = 12.0) -> Figure:
     height = max(tall, wheel)
     figure = new_figure(width, height)
     for column, texture in enumerate(spins):
-        ax = _axes_at(figure, (column * (side + gap), (height - tall) / 2, side, tall))
+        ax = axes_at(figure, column * (side + gap), (height - tall) / 2, side, tall)
         draw_texture(ax, texture)
-    colour_wheel(_axes_at(figure, (width - wheel, (height - wheel) / 2, wheel, wheel)), fontsize=10)
+    colour_wheel(axes_at(figure, width - wheel, (height - wheel) / 2, wheel, wheel), fontsize=10)
     return figure
 
 
@@ -238,10 +238,26 @@ def new_figure(width: Number, height: Number, layout: str | None = None) -> Figu
     return Figure(figsize=(width, height), dpi=220, layout=layout, facecolor="white")  # type: ignore[arg-type]
 
 
-def _axes_at(figure: Figure, box: tuple[Number, Number, Number, Number]) -> Axes:
-    """Axes at (left, bottom, width, height) in inches."""
-    width, height = figure.get_size_inches()
-    return figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+def axes_at(figure: Figure, left: Number, bottom: Number, width: Number, height: Number) -> Axes:
+    """Axes at a place given in inches."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def tidy(ax: Axes) -> None:
+    """The one look of all charts, set on the axes, so that no global setting decides it: left and below alone, in
+    thin lines and small letters."""
+    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
+    ax.tick_params(which="minor", length=1.5, width=0.4)
+    for name, spine in ax.spines.items():
+        spine.set_linewidth(0.6)
+        spine.set_visible(name in ("left", "bottom"))
+
+
+def letter(figure: Figure, name: str, y: Number, height: Number, x: Number = 0.04) -> None:
+    """A panel's letter, its upper left corner at (x, y) in inches, in a figure ``height`` inches tall."""
+    width = figure.get_size_inches()[0]
+    figure.text(x / width, y / height, name, fontsize=10, fontweight="bold", ha="left", va="top")
 
 
 def png_bytes(figure: Figure, caption: str = "") -> bytes:

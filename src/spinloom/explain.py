@@ -218,6 +218,11 @@ class Box:
         """The square out of (…, H, W)."""
         return sites.roll((-self.row, -self.column), (-2, -1))[..., : self.side, : self.side]
 
+    def inside(self, centres: Tensor, sites: Sequence[int]) -> Tensor:
+        """Those of the (row, column) centres (m, 2) on a lattice of (H, W) sites that it holds, from its corner."""
+        moved = (centres - centres.new_tensor([self.row, self.column])).remainder(centres.new_tensor(list(sites)))
+        return moved[(moved <= self.side - 0.5).all(1)]
+
 
 def nodal_box(spins: Spins) -> Box:
     """The square, about a wavelength wide, that holds the most nodal points of a texture (3, H, W), centred at one of

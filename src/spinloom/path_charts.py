@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from spinloom.draw import PAGE, RED, colour_wheel, draw_texture, new_figure, spin_colours
+from spinloom.draw import PAGE, RED, axes_at, colour_wheel, draw_texture, new_figure, spin_colours, tidy
 from spinloom.invert import METHODS, Level
 from spinloom.rows import Number, fixed, source_colour
 from spinloom.topology import nodal_centres, nodal_points
@@ -87,7 +87,7 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         chosen = panel.spins[images]
         for column, (image, texture, centres) in enumerate(zip(images, chosen, nodal_centres(chosen), strict=True)):
             x = left + column * (side + gap)
-            ax = _at(figure, x, top - head - tall, side, tall)
+            ax = axes_at(figure, x, top - head - tall, side, tall)
             draw_texture(ax, texture, centres)
             weight = "bold" if image == panel.told["top_image"] else "normal"
             label = f"ε {fixed(panel.told['energy_excess'][image], 4)} J"
@@ -100,9 +100,9 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
     between = 0.52
     wheel = 0.8
     across = (width - 0.46 - 0.21 - wheel - between * (len(CURVES) - 1)) / len(CURVES)
-    colour_wheel(_at(figure, width - wheel - 0.05, top - curves / 2 - wheel / 2, wheel, wheel))
+    colour_wheel(axes_at(figure, width - wheel - 0.05, top - curves / 2 - wheel / 2, wheel, wheel))
     for number, (quantity, label) in enumerate(CURVES):
-        ax = _at(figure, 0.46 + number * (across + between), top - curves, across, curves)
+        ax = axes_at(figure, 0.46 + number * (across + between), top - curves, across, curves)
         for panel in panels:
             _curve(ax, panel, quantity)
         ax.set_title(label, fontsize=8, pad=3)
@@ -112,7 +112,7 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         whole = quantity in ("charge", "nodal_points")
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=whole, min_n_ticks=2))
         ax.margins(y=0.08)
-        _tidy(ax)
+        tidy(ax)
     place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + legend * 0.8) / height)}
     figure.legend(handles=figure.axes[-1].get_lines(), ncols=len(panels), fontsize=7, frameon=False, **place)
     return figure
@@ -210,7 +210,7 @@ def recovered_figure(
     below = 0.3 if notes else 0
     figure = new_figure(width, 0.22 + row + below)
     _recovered_row(figure, width - wheel, 0.05 + below, picture, spins, None, titles=True, notes=notes)
-    colour_wheel(_at(figure, width - wheel - 0.02, 0.01 + below + (row - wheel) / 2, wheel, wheel))
+    colour_wheel(axes_at(figure, width - wheel - 0.02, 0.01 + below + (row - wheel) / 2, wheel, wheel))
     return figure
 
 
@@ -229,7 +229,7 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, blur: Number = 0, wi
     places = np.arange(len(levels))
     left, between = 0.5, 0.55
     across = (width - left - 0.08 - 2 * between) / 3
-    axes = [_at(figure, left + k * (across + between), height - 0.25 - plots, across, plots) for k in range(3)]
+    axes = [axes_at(figure, left + k * (across + between), height - 0.25 - plots, across, plots) for k in range(3)]
     for name in METHODS:
         style: dict[str, Any] = {"color": METHOD_COLOURS[name], "marker": METHOD_MARKERS[name], "ms": 3.5, "lw": 1.1}
         style |= {"ls": METHOD_DASHES.get(name, "-"), "label": name}
@@ -253,10 +253,10 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, blur: Number = 0, wi
     for ax in axes:
         ax.set_xticks(places, [f"{noise:g}" for noise in noises])
         ax.set_xlabel("noise (std)" + (f", blur {blur:g} sites" if blur else ""), fontsize=8)
-        _tidy(ax)
+        tidy(ax)
     place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.44, (height - 0.25 - plots - foot - 0.38) / height)}
     place |= {"handlelength": 2.2, "columnspacing": 1.3}
-    colour_wheel(_at(figure, width - 0.9, height - 0.25 - plots - foot - 0.8, 0.86, 0.86))
+    colour_wheel(axes_at(figure, width - 0.9, height - 0.25 - plots - foot - 0.8, 0.86, 0.86))
     figure.legend(handles=axes[0].get_lines(), ncols=len(METHODS), fontsize=7, frameon=False, **place)
     for number, level in enumerate(shown):
         bottom = (len(shown) - 1 - number) * row + 0.05
@@ -287,7 +287,7 @@ def _recovered_row(
     shown = {"truth": truth, **spins} if truth is not None else dict(spins)
     side = _tile(width, len(shown) + 1)
     tall = side * picture.shape[-2] / picture.shape[-1]
-    ax = _at(figure, 0.28, bottom, side, tall)
+    ax = axes_at(figure, 0.28, bottom, side, tall)
     grey: dict[str, Any] = {"cmap": "gray", "vmin": -1, "vmax": 1, "origin": "lower", "interpolation": "nearest"}
     ax.imshow(picture.numpy(), **grey)
     ax.set(xticks=[], yticks=[])
@@ -298,7 +298,7 @@ def _recovered_row(
             0.13 / figure.get_figwidth(), (bottom + tall / 2) / figure.get_figheight(), label, rotation=90, **_MIDDLE
         )
     for number, (name, texture) in enumerate(shown.items()):
-        ax = _at(figure, 0.28 + (number + 1) * (side + 0.06), bottom, side, tall)
+        ax = axes_at(figure, 0.28 + (number + 1) * (side + 0.06), bottom, side, tall)
         draw_texture(ax, texture, nodal_centres(texture[None])[0])
         if titles:
             ax.set_title(name.replace("relaxed", "relax."), fontsize=7, pad=3)
@@ -307,17 +307,3 @@ def _recovered_row(
 
 
 _MIDDLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
-
-
-def _at(figure: Figure, left: Number, bottom: Number, width: Number, height: Number) -> Axes:
-    """Axes at a place in inches."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
-
-
-def _tidy(ax: Axes) -> None:
-    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_linewidth(0.6)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spinloom.draw import PAGE, RED, colour_wheel, draw_texture, new_figure
+from spinloom.draw import PAGE, RED, axes_at, colour_wheel, draw_texture, new_figure, tidy
 from spinloom.findings import Found, Front
 from spinloom.rows import COLOURS, Number, fixed
 from spinloom.topology import nodal_centres
@@ -63,16 +63,16 @@ def found_figure(found: Found, width: Number = PAGE) -> Figure:
     height = HEAD + tall + 0.36 + charts + foot
     figure = new_figure(width, height)
     for number, (stage, name) in enumerate(names.items()):
-        ax = _at(figure, left + number * (side + GAP), height - HEAD - tall, side, tall)
+        ax = axes_at(figure, left + number * (side + GAP), height - HEAD - tall, side, tall)
         centres = _draw(ax, textures[stage])
         _heading(ax, name, [", ".join(_numbers(stages[stage]))], centres)
-    colour_wheel(_at(figure, width - WHEEL - 0.02, height - HEAD - tall / 2 - WHEEL / 2, WHEEL, WHEEL))
+    colour_wheel(axes_at(figure, width - WHEEL - 0.02, height - HEAD - tall / 2 - WHEEL / 2, WHEEL, WHEEL))
     label = _label(found.goal)
     parts = 1 if found.data is None else 2
     across = (width - 0.1 - parts * 0.68) / parts
-    _course(_at(figure, 0.68, foot, across, charts), found.history, f"{label}, as judged")
+    _course(axes_at(figure, 0.68, foot, across, charts), found.history, f"{label}, as judged")
     if found.data is not None:
-        _spread(_at(figure, 1.36 + across, foot, across, charts), found, label)
+        _spread(axes_at(figure, 1.36 + across, foot, across, charts), found, label)
     return figure
 
 
@@ -88,12 +88,12 @@ def front_figure(front: Front, width: Number = PAGE) -> Figure:
     height = head + tall + 0.3 + chart + foot
     figure = new_figure(width, height)
     for number, member in enumerate(picked):
-        ax = _at(figure, left + number * (side + GAP), height - head - tall, side, tall)
+        ax = axes_at(figure, left + number * (side + GAP), height - head - tall, side, tall)
         centres = _draw(ax, front.spins[member])
         report = front.reports[member]
         _heading(ax, str(number + 1), _numbers(report["stages"]["relaxed"]), centres)
         ax.set_xlabel(report["pattern"]["kind"].replace(" among ", ", "), fontsize=7, labelpad=3)
-    ax = _at(figure, 0.7, foot, width - 0.7 - WHEEL - 0.35, chart)
+    ax = axes_at(figure, 0.7, foot, width - 0.7 - WHEEL - 0.35, chart)
     x, y = front.values[:, 0].numpy(), front.values[:, 1].numpy()
     if front.data is not None:
         theirs = front.data.numpy()
@@ -112,8 +112,8 @@ def front_figure(front: Front, width: Number = PAGE) -> Figure:
     ax.set_ylabel(_label(front.goals[1]), fontsize=8)
     ax.margins(0.06)
     ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
-    _tidy(ax)
-    colour_wheel(_at(figure, width - WHEEL - 0.1, foot + chart / 2 - WHEEL / 2, WHEEL, WHEEL))
+    tidy(ax)
+    colour_wheel(axes_at(figure, width - WHEEL - 0.1, foot + chart / 2 - WHEEL / 2, WHEEL, WHEEL))
     return figure
 
 
@@ -150,7 +150,7 @@ def _course(ax: Axes, history: Mapping[str, np.ndarray], label: str) -> None:
     ax.set_xlabel("textures judged", fontsize=8)
     ax.set_ylabel(label, fontsize=8)
     ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
-    _tidy(ax)
+    tidy(ax)
 
 
 def _spread(ax: Axes, found: Found, label: str) -> None:
@@ -170,21 +170,8 @@ def _spread(ax: Axes, found: Found, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.margins(x=0.06)
     ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
-    _tidy(ax)
+    tidy(ax)
 
 
 def _label(goal: str) -> str:
     return LABELS.get(goal.partition("-")[2], goal)
-
-
-def _at(figure: Figure, left: Number, bottom: Number, width: Number, height: Number) -> Axes:
-    """Axes at a place in inches."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
-
-
-def _tidy(ax: Axes) -> None:
-    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
-    for name, spine in ax.spines.items():
-        spine.set_linewidth(0.6)
-        spine.set_visible(name in ("left", "bottom"))

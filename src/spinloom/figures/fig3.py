@@ -14,7 +14,7 @@ from spinloom.draw import Figure
 from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig3
 from spinloom.latent import Plane, latent_map
-from spinloom.latent_charts import MapPanel, map_figure
+from spinloom.map_charts import MapPanel, map_figure
 from spinloom.objectives import OBJECTIVES
 from spinloom.rows import display_name
 

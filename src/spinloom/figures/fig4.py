@@ -9,11 +9,11 @@ the figure.
 from __future__ import annotations
 
 from spinloom.draw import Figure
+from spinloom.driven_charts import path_figure
 from spinloom.explain import DrivenPaths, nodal_box, watch_paths
 from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig4
 from spinloom.gradcam import Method, fake_map
-from spinloom.latent_charts import path_figure
 from spinloom.sample import CHUNK, DDLS, decoded
 
 METHODS: dict[str, Method] = {"Grad-CAM": "grad-cam", "HiResCAM": "hirescam"}

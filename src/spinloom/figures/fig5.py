@@ -23,10 +23,10 @@ from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from spinloom.anneal import relax
-from spinloom.draw import ENERGY_COLOURS, PAGE, RED, Figure, colour_wheel, draw_texture
+from spinloom.draw import ENERGY_COLOURS, PAGE, RED, Figure, colour_wheel, draw_texture, tidy
 from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig5
-from spinloom.figures.sheet import INK, Sheet, tidy
+from spinloom.figures.sheet import INK, Sheet
 from spinloom.findings import Found
 from spinloom.latent import LatentMap, Plane, latent_map
 from spinloom.measure import Table, measure

@@ -108,11 +108,3 @@ class Sheet:
             bar.set_label(words, fontsize=7)
         else:
             bar.ax.set_title(words, fontsize=7, pad=3)
-
-
-def tidy(ax: Axes) -> None:
-    """A chart's axes: left and below alone, in thin lines and small letters."""
-    ax.tick_params(labelsize=7, length=2.5, width=0.6, pad=2)
-    for name, spine in ax.spines.items():
-        spine.set_linewidth(0.6)
-        spine.set_visible(name in ("left", "bottom"))
