@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pretend_gpu import OnGpu, pretend_gpu
 from spinloom.anneal import anneal
-from spinloom.dataset import write_dataset
+from spinloom.dataset import open_dataset, write_dataset
 from spinloom.domains import find_crossing, survey
 from spinloom.explain import watch_paths
 from spinloom.gradcam import fake_map
@@ -145,3 +145,15 @@ def test_the_commands_take_a_device(hybrid, tmp_path, capsys):
         told = json.loads(capsys.readouterr().out)
         assert spinloom(*asked, "--json") == 0  # the device is no part of what was asked
         assert json.loads(capsys.readouterr().out) == told
+
+
+def test_sampling_takes_a_device(hybrid, tmp_path, capsys):
+    asked = ["-n", 3, "--method", "ddls", "--steps", 2, "--relax", 2, "--quiet"]
+    assert spinloom("sample", hybrid, tmp_path / "there", *asked, "--device", "cuda") == 2
+    assert "no CUDA GPU" in capsys.readouterr().err
+    with pretend_gpu():
+        assert spinloom("sample", hybrid, tmp_path / "there", *asked, "--device", "cuda") == 0
+    assert spinloom("sample", hybrid, tmp_path / "here", *asked) == 0
+    there, here = open_dataset(tmp_path / "there"), open_dataset(tmp_path / "here")
+    assert torch.allclose(there[:], here[:], atol=1e-4)
+    assert (there.info["origin"]["device"], here.info["origin"]["device"]) == ("cuda", "cpu")

@@ -478,6 +478,9 @@ def test_it_is_verified_and_a_damaged_shard_cannot_be_made_again(unknown, tmp_pa
     done = spinloom("verify", copy)
     assert done.returncode == 1
     assert "shard-000001.safetensors: damaged" in done.stdout and "--repair" not in done.stdout
+    done = spinloom("verify", copy, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"path": str(copy), "damaged": ["shard-000001.safetensors"]}
     done = spinloom("verify", copy, "--repair")
     assert done.returncode == 2
     assert "cannot be made again" in done.stderr and "import the files again" in done.stderr

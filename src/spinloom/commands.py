@@ -18,6 +18,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import (
     AsJson,
     Count,
+    Device,
     NetworkChanges,
     Quiet,
     Size,
@@ -173,6 +174,7 @@ def sample(
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
     symmetrise: Annotated[bool, Parameter(negative=(), help="Turn each by a random exact symmetry.")] = False,
     seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
+    device: Device = "cpu",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -187,14 +189,14 @@ def sample(
     """
     if out.exists():
         raise BadInput(f"{out}: exists; nothing is overwritten, use another folder")
-    trained = load(run)
+    trained = load(run, device)
     show = not (quiet or as_json)
     spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show, symmetrise)
     origin: dict[str, Any] = {"source": trained.objective, "model": trained.path.name, "step": trained.step}
     origin |= {"weights": digest(trained), "method": method}
     if method == "ddls":
         origin["ddls"] = {"rule": rule, "steps": steps, "step_size": step_size}
-    origin |= {"relax": relax, "symmetrise": symmetrise, "seed": seed}
+    origin |= {"relax": relax, "symmetrise": symmetrise, "seed": seed, "device": device}
     data = write_dataset(out, spins, hamiltonian=trained.hamiltonian, origin=origin)
     if as_json:
         print_json({"path": str(out), **data.info})
@@ -208,6 +210,7 @@ def verify(
     *,
     repair: Annotated[bool, Parameter(negative=(), help="Make damaged shards again (annealed sets).")] = False,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> int:
     """Check every shard of a data set against its checksum; exit code 1 if one is damaged.
 
@@ -216,19 +219,24 @@ def verify(
     data
         Folder of a data set.
     """
+    found: dict[str, Any] = {"path": str(data)}
+    show = not (quiet or as_json)
     if repair:
-        made = repair_dataset(data, show=not quiet)
-        print(f"{data}: made again: {', '.join(made)}" if made else f"{data}: all shards are whole")
-        return 0
-    bad = verify_dataset(data, show=not quiet)
-    again = f"`spinloom verify {data} --repair` makes it again"
-    if bad and read_info(data)["schedule"] is None:
-        again = "it was not annealed here and cannot be made again, restore it from a copy"
-    for name in bad:
-        print(f"{data}/{name}: damaged; {again}")
-    if not bad:
-        print(f"{data}: all shards are whole")
-    return 1 if bad else 0
+        made = repair_dataset(data, show=show)
+        found |= {"repaired": made, "damaged": []}
+        lines = [f"{data}: made again: {', '.join(made)}"] if made else []
+    else:
+        bad = verify_dataset(data, show=show)
+        found |= {"damaged": bad}
+        again = f"`spinloom verify {data} --repair` makes it again"
+        if bad and read_info(data)["schedule"] is None:
+            again = "it was not annealed here and cannot be made again, restore it from a copy"
+        lines = [f"{data}/{name}: damaged; {again}" for name in bad]
+    if as_json:
+        print_json(found)
+    else:
+        print("\n".join(lines or [f"{data}: all shards are whole"]))
+    return 1 if found["damaged"] else 0
 
 
 def bench(

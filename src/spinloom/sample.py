@@ -229,7 +229,7 @@ def sample_latents(
     seed: int,
     advance=None,
 ) -> tuple[Spins, Latents]:
-    """``count`` textures and their codes, in chunks of a fixed length; ``settings`` None is the prior."""
+    """``count`` textures, float32 on the CPU, and their codes, in chunks; ``settings`` None is the prior."""
     spins, codes = [], []
     for first in range(0, count, CHUNK):
         z = prior_latents(seed, CHUNK, latent, first)
@@ -239,7 +239,7 @@ def sample_latents(
         with torch.no_grad():
             decoded = decode(z)
         keep = min(CHUNK, count - first)
-        spins.append(decoded[:keep])
+        spins.append(decoded[:keep].float().cpu())  # a GPU holds one chunk of them
         codes.append(z[:keep])
         if advance:
             advance(keep)
@@ -286,7 +286,6 @@ def sample(
     score = run.discriminator if settings else None
     with for_networks(), progress(f"sampling {run.objective} by {method}", count, "textures", show) as advance:
         spins, _ = sample_latents(run.decode, score, count, run.networks.latent, settings, seed, advance)
-    spins = spins.float().cpu()
     if symmetrise:
         # a generator a texture, so that texture k does not depend on the count
         draws = (np.random.default_rng((seed, number)) for number in range(count))

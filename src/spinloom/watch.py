@@ -114,9 +114,7 @@ class Watch:
         learning = generator.training
         generator.eval()
         try:
-            return sample_latents(
-                lambda z: generator(z.to(device)).float().cpu(), None, TEXTURES, self.latent, None, self.seed
-            )[0]
+            return sample_latents(lambda z: generator(z.to(device)), None, TEXTURES, self.latent, None, self.seed)[0]
         finally:
             generator.train(learning)
 
