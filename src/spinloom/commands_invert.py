@@ -104,7 +104,7 @@ def _invert_picture(
     from spinloom.draw import png_bytes
     from spinloom.invert import METHODS, invert
     from spinloom.measure import measure
-    from spinloom.path_charts import recovered_figure
+    from spinloom.path_charts import CAPTIONS, recovered_figure
     from spinloom.pictures import blurred, checked_pictures, read_picture
 
     seen = checked_pictures(read_picture(file), run.size)
@@ -132,7 +132,7 @@ def _invert_picture(
         name: f"misfit {as_number(told['misfit'])}\nε {as_number(told['energy_excess'], 4)} J"
         for name, told in found["methods"].items()
     }
-    write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown, notes)))
+    write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown, notes), CAPTIONS["recovered"]))
     write_json(out / "invert.json", found)
     return found
 
@@ -144,7 +144,7 @@ def _compare(
 
     from spinloom.draw import png_bytes
     from spinloom.invert import METHODS, callables, compare_inversions, verdict
-    from spinloom.path_charts import inversion_figure
+    from spinloom.path_charts import CAPTIONS, inversion_figure
     from spinloom.progress import progress
 
     data, _ = held_out(run, reference)
@@ -166,7 +166,7 @@ def _compare(
     spins = [truth[:1]] + [level.example[name][None] for level in levels for name in METHODS]
     of = {"noise": asked["noise"], "methods": list(METHODS), "order": "the truth, then a texture a noise and method"}
     _write_spins(out, torch.cat(spins), run, {"source": "invert", **of})
-    write_bytes(out / "invert.png", png_bytes(inversion_figure(levels, truth[0], settings.blur)))
+    write_bytes(out / "invert.png", png_bytes(inversion_figure(levels, truth[0], settings.blur), CAPTIONS["inversion"]))
     found["levels"] = [level.as_dict() for level in levels]
     found["verdict"] = verdict(levels)
     write_json(out / "invert.json", found)

@@ -82,7 +82,7 @@ def map(
     )
     from spinloom.draw import png_bytes
     from spinloom.latent import Plane, checked_grid, latent_map, read_code
-    from spinloom.map_charts import SURVEY, MapPanel, map_figure, survey_figure
+    from spinloom.map_charts import CAPTIONS, SURVEY, MapPanel, map_figure, survey_figure
 
     if not runs:
         raise BadInput("map: name at least one run, e.g. `spinloom map runs/hybrid --out map`")
@@ -148,9 +148,9 @@ def map(
         if len(panels) > 4:  # more columns than a page can show: the first run of each objective
             firsts = {run.objective: name for name, run in reversed(named.items())}
             panels = [panel for panel in panels if panel.name in firsts.values()]
-        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True)))
+        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True), CAPTIONS["map"]))
         if surveys:
-            write_bytes(out / "survey.png", png_bytes(survey_figure(surveys)))
+            write_bytes(out / "survey.png", png_bytes(survey_figure(surveys), CAPTIONS["survey"]))
         found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
         found["objectives"] = _by_objective(told)
         write_json(out / "map.json", found)
@@ -190,7 +190,7 @@ def explain(
     """
     from spinloom.coverage import FEWEST
     from spinloom.draw import png_bytes
-    from spinloom.driven_charts import RULE_COLOURS, curves_figure, path_figure, rules_figure
+    from spinloom.driven_charts import CAPTIONS, RULE_COLOURS, curves_figure, path_figure, rules_figure
     from spinloom.explain import RuleRow, compare_rules, nodal_box, settings_for, watch_paths
     from spinloom.gradcam import fake_map
 
@@ -234,8 +234,8 @@ def explain(
                 "HiResCAM": fake_map(discriminator, story, method="hirescam"),
             }
             box = nodal_box(story[0])
-            write_bytes(out / "path.png", png_bytes(path_figure(paths, story, maps, box)))
-            write_bytes(out / "curves.png", png_bytes(curves_figure(paths, RULE_COLOURS[rule])))
+            write_bytes(out / "path.png", png_bytes(path_figure(paths, story, maps, box), CAPTIONS["path"]))
+            write_bytes(out / "curves.png", png_bytes(curves_figure(paths, RULE_COLOURS[rule]), CAPTIONS["curves"]))
             found = {
                 "asked": asked,
                 "shown": paths.shown,
@@ -252,7 +252,7 @@ def explain(
                 rows = compare_rules(decode, score, H, latent, textures, steps + 1, show=show, **options)
                 found["rules"] = [asdict(row) for row in rows]
                 found["data"] = data
-                write_bytes(out / "rules.png", png_bytes(rules_figure(rows, data)))
+                write_bytes(out / "rules.png", png_bytes(rules_figure(rows, data), CAPTIONS["rules"]))
         write_json(out / "explain.json", found)
     if as_json:
         print_json(found)

@@ -98,7 +98,7 @@ def interpolate(
             write_json(out / "path.json", found)
     if not (out / "path.gif").is_file():
         from spinloom.draw import png_bytes
-        from spinloom.path_charts import animation, path_figure
+        from spinloom.path_charts import CAPTIONS, animation, path_figure
 
         sources = [run.objective for run in named.values()]
         panels = []
@@ -106,7 +106,7 @@ def interpolate(
             # a colour an objective, or, where several are of one, a run
             source = run.objective if sources.count(run.objective) == 1 else name
             panels += _panels(out, name, source, told[name])
-        write_bytes(out / "path.png", png_bytes(path_figure(panels)))
+        write_bytes(out / "path.png", png_bytes(path_figure(panels), CAPTIONS["path"]))
         write_bytes(out / "path.gif", animation(panels))
     if as_json:
         print_json(found)

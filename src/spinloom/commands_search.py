@@ -145,7 +145,7 @@ def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
     """The textures as data sets, and a picture; what is there already is left, but for a picture beside other data."""
     from spinloom.draw import png_bytes
     from spinloom.search import SEARCH
-    from spinloom.search_charts import found_figure, front_figure
+    from spinloom.search_charts import CAPTIONS, found_figure, front_figure
 
     stages = {"decoded": found.decoded, "relaxed": found.spins, "settled": found.settled}
     stages = {name: spins if spins.ndim == 4 else spins[None] for name, spins in stages.items()}
@@ -155,7 +155,9 @@ def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:
             write_dataset(out / "textures" / name, spins, H, {"source": "search", "stage": name})
     picture, content = out / "found.png", read_json(out / SEARCH)
     if not picture.exists() or content["reference"] != content.get("drawn_beside", ""):
-        write_bytes(picture, png_bytes(front_figure(found) if isinstance(found, Front) else found_figure(found)))
+        several = isinstance(found, Front)
+        figure = front_figure(found) if several else found_figure(found)
+        write_bytes(picture, png_bytes(figure, CAPTIONS["front" if several else "found"]))
         write_json(out / SEARCH, {**content, "drawn_beside": content["reference"]})
 
 

@@ -31,6 +31,15 @@ RULE_COLOURS = {
     "dot": "#009e73",
     "dgflow": "#cc79a7",
 }
+CAPTIONS = {
+    "path": "One code driven by the discriminator: textures at chosen steps, nodal points circled; the red square "
+    "magnified; where the discriminator sees a fake, each map with one colour scale for all steps.",
+    "curves": "All codes on their way: the mean, between the quartiles the band, and dashed the one code that path.png "
+    "shows. The norm |z|/√n is 1 for a code that the prior draws.",
+    "rules": "Rules of driving a code at equal calls of the generator, each at the step size that serves it best: full "
+    "dots as sampled, hollow ones relaxed, dashed the data's value. A faded coverage carries no claim.",
+}
+"""What goes into the picture's file, by the picture's name."""
 RULE_NAMES = {"langevin": "Langevin", "dot": "DOT", "dgflow": "DGflow"}
 
 

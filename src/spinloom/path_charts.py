@@ -45,6 +45,17 @@ METHOD_COLOURS = {
 METHOD_MARKERS = dict(zip(METHODS, "^sDovP", strict=True))
 METHOD_DASHES = {"guess": ":", "guess held": "--", "network": ":", "network held": "--"}
 
+CAPTIONS = {
+    "path": "Paths between two textures, nine images of each, the ends framed red, nodal points circled, ε above them "
+    "(the highest in bold). Below, ε, M_z, charge and nodal points along the path, dashed where it was relaxed in the "
+    "space of spins; the legend has what is climbed at the most between two valleys.",
+    "recovered": "A picture of M_z and the spins that each method finds behind it.",
+    "inversion": "Spins from pictures of M_z: the error of the in-plane angle, 1 − the mean dot product with the truth, "
+    "and by how much the network's best is ahead of the best guess (bars: two standard errors), against noise. Below, one "
+    "texture at three of the noises.",
+}
+"""What goes into the picture's file, by what it shows."""
+
 
 @dataclass(frozen=True, eq=False)
 class PathPanel:

@@ -37,6 +37,13 @@ MEASURES = {"energy": "energy_excess", "mz": "mz", "charge": "charge"}
 EXACT = "#d55e00"
 GAP, HEAD, WHEEL = 0.06, 0.34, 0.95
 
+CAPTIONS = {
+    "found": "What a search found, as decoded, relaxed and settled, nodal points circled; the best value a generation, "
+    "penalties included; and where it lies among the training textures.",
+    "front": "Textures along a Pareto front, and the front among the training textures in the plane of two goals.",
+}
+"""What goes into the picture's file, by what it shows."""
+
 
 def found_figure(found: Found, width: Number = PAGE) -> Figure:
     """The texture as decoded, relaxed and settled; how the search came there; the data's own distribution.
