@@ -31,8 +31,9 @@ NODAL_COLOURS = "Reds"
 
 CAPTIONS = {
     "map": "One plane of latent space: ε (one colour for one difference in all columns), thin lines between its "
-    "domains; nodal points; logits, brighter where the discriminator takes the texture for data. Below, two codes k and m on "
-    "either side of a wall and l on it, decoded: the place that changes circled and, magnified, its nodal points.",
+    "domains; nodal points; logits, brighter where the discriminator takes the texture for data. Below, two codes k "
+    "and m on either side of a wall and l on it, decoded: the place that changes circled and, magnified, its nodal "
+    "points.",
     "survey": "Numbers of many planes, a dot a plane, planes of one pair of axes in one column; bars: the mean with "
     "its standard error. The grey band of the sharpness is what a blur of the same correlation length has.",
 }

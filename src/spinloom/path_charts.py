@@ -50,9 +50,9 @@ CAPTIONS = {
     "(the highest in bold). Below, ε, M_z, charge and nodal points along the path, dashed where it was relaxed in the "
     "space of spins; the legend has what is climbed at the most between two valleys.",
     "recovered": "A picture of M_z and the spins that each method finds behind it.",
-    "inversion": "Spins from pictures of M_z: the error of the in-plane angle, 1 − the mean dot product with the truth, "
-    "and by how much the network's best is ahead of the best guess (bars: two standard errors), against noise. Below, one "
-    "texture at three of the noises.",
+    "inversion": "Spins from pictures of M_z: the error of the in-plane angle, 1 − the mean dot product with the "
+    "truth, and by how much the network's best is ahead of the best guess (bars: two standard errors), against noise. "
+    "Below, one texture at three of the noises.",
 }
 """What goes into the picture's file, by what it shows."""
 
