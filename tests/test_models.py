@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ import torch
 
 import spinloom as sl
 from spinloom import run as runs
+from spinloom.cli import app
 from spinloom.errors import BadInput
+from spinloom.presets import TRAININGS, Recipe
+from spinloom.simulation import Simulation
 from spinloom.spectrum import wave_vectors
 from spinloom.train import train
+from spinloom.training_config import QUIET, TrainingConfig
 from test_train import NETWORKS, QUICK, H, settings
 
 SHIP = Path(__file__).parents[1] / "benchmarks" / "ship.py"
@@ -42,6 +47,7 @@ def test_a_packed_run_draws_by_name_what_its_average_does(ship, shelf, tmp_path,
     (shelf / "little" / runs.WEIGHTS).write_bytes(weights)
     assert len(weights) < 0.5 * (tmp_path / "run" / runs.WEIGHTS).stat().st_size
     assert str(tmp_path) not in json.dumps(config)
+    assert Simulation.from_info(config["data"]) == Simulation(H, (32, 32), 60, 1, QUICK)
 
     monkeypatch.chdir(tmp_path)
     model = sl.load("little")
@@ -70,6 +76,101 @@ def test_a_model_below_a_floor_is_told(ship):
     assert ship.missed({"prior": good, "prior + relax 20": good}) == []
     bad = {"energy_excess": -0.0385, "nodal_points": 1.2}
     assert len(ship.missed({"prior": bad, "prior + relax 20": bad})) == 4
+
+
+FIGURES = {
+    "samples": 10,
+    **{"energy_excess": -0.04, "energy_std": 1e-4, "nodal_points": 0.5, "mz_std": 0.01, "strongest_q": 0.1},
+    **{"cos_2phi": 0.1, "sin_2phi": 0.0, "coverage": 0.9},
+}
+UNLIKE = {
+    **{"objective": "gan", "steps": 7, "batch": 32, "rate": 3e-4, "halving": 700, "momentum": (0.1, 0.8)},
+    **{"beta": 2e-3, "gamma": 3e-3, "r1": 1.5, "instance_noise": 0.05, "energy": 3, "rest": 7, "rest_sweeps": 15},
+    **{"spectrum": 0.5, "energy_rise": 600, "discriminator_rate": 0.25, "fraction": 0.5, "average": 0.99},
+    **{"augment": True, "seed": 4},
+}
+"""Every field of a training with a value that is not its default."""
+
+
+def shipped_config(*trainings: dict, networks=TRAININGS["lean"].networks, **data) -> dict:
+    stages = [{"step": 100 + k, "training": training} for k, training in enumerate(trainings)]
+    data = {"samples": 20_000, "checksum": "0a", "hamiltonian": sl.Hamiltonian(D=0.3).as_dict(), **data}
+    last = {"objective": trainings[-1]["objective"], "networks": networks.as_dict(), "training": trainings[-1]}
+    return {**last, "data": data, "stages": stages}
+
+
+def table_of(card: str) -> list[dict[str, str]]:
+    """The rows of a card's table of stages, by column."""
+    rows = [line[2:-2].split(" | ") for line in card.splitlines() if re.match(r"\| (steps|\d+) \|", line)]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def test_a_card_tells_every_field_that_is_not_the_default(ship):
+    default = TrainingConfig()
+    told = {name for name in default.as_dict() if f"training.{name}" not in QUIET}
+    assert set(UNLIKE) == told
+    unlike = TrainingConfig(**UNLIKE)
+    assert all(getattr(unlike, name) != getattr(default, name) for name in told)
+    card = ship.card("model", shipped_config(unlike.as_dict()), {"prior": FIGURES, "test data": FIGURES})
+    (row,) = table_of(card)
+    assert set(row) == told and row["steps"] == "100"
+    assert (row["spectrum"], row["augment"], row["momentum"], row["objective"]) == ("0.5", "yes", "0.1 0.8", "gan")
+    for name in told - {"objective", "steps", "momentum", "augment"}:
+        assert float(row[name]) == UNLIKE[name], name
+    assert "turned by exact symmetries" in card and "Every row" not in card
+
+
+def test_a_field_of_one_stage_is_a_column_of_all(ship):
+    early = {name: value for name, value in TrainingConfig(energy=30).as_dict().items() if name != "spectrum"}
+    config = shipped_config(early, TrainingConfig(spectrum=0.5, checkpoint_every=25).as_dict())
+    card = ship.card("model", config, {"prior": FIGURES, "test data": FIGURES})
+    assert table_of(card) == [
+        {"steps": "100", "energy": "30", "spectrum": "0"},
+        {"steps": "101", "energy": "0", "spectrum": "0.5"},
+    ]
+    assert "of 201 steps of batch 50 on 15,000 annealed textures" in card
+    assert "Every row went on with" in card and "exact symmetries" not in card and "```" not in card
+
+
+def test_a_card_of_one_stage_has_the_commands(ship):
+    lean = TRAININGS["lean"]
+    made = {"seed": 7, "size": [128, 128], "shard_size": 500, "origin": {"kind": "annealed", "device": "cpu"}}
+    figures = {"prior": FIGURES, "test data": FIGURES}
+    config = shipped_config(lean.training.as_dict(), **made)
+    config["stages"][0]["step"] = lean.training.steps
+    card = ship.card("model", config, figures)
+    data = "spinloom simulate DATA --samples 20000 --size 128 --D 0.3 --seed 7"
+    assert f"```console\n{data}\nspinloom train DATA RUN --preset lean\n```" in card
+    several = ship.card("model", shipped_config(*[lean.training.as_dict()] * 2, **made), figures)
+    assert f"```console\n{data}\n```" in several
+    # whatever the settings, the command has them again
+    strange = TrainingConfig(**UNLIKE)
+    config = shipped_config(
+        strange.as_dict(), networks=sl.NetworkConfig(size=(128, 128), grid=True, latent=192), **made
+    )
+    _, called, _ = app.parse_args(ship.trained_by(config).split()[1:], exit_on_error=False, print_error=False)
+    asked = called.arguments
+    recipe: Recipe = TRAININGS[asked["preset"]]
+    for changes, kept, wanted in (
+        (asked["changes"], recipe.training, {**UNLIKE, "steps": 100, "objective": recipe.training.objective}),
+        (asked["networks"], recipe.networks, config["networks"]),
+    ):
+        for name, value in wanted.items():
+            given = getattr(changes, name, None)
+            value = tuple(value) if isinstance(value, list) else value
+            assert name == "size" or (getattr(kept, name) if given is None else given) == value, name
+    assert asked["objective"] == "gan"
+
+
+def test_the_command_that_makes_a_set_makes_the_same_request():
+    H = sl.Hamiltonian(J=2.0, D=-0.123456789, dmi="bulk", B=0.01, K=-0.1)
+    request = Simulation(H, (32, 64), 30, 2**64 - 1, shard_size=20, device="cuda")
+    _, called, _ = app.parse_args(request.command("OUT").split()[1:], exit_on_error=False, print_error=False)
+    asked = called.arguments
+    assert sl.Hamiltonian(**{name: asked[name] for name in ("J", "D", "dmi", "B", "K") if name in asked}) == H
+    assert (asked["size"], asked["samples"], asked["seed"]) == ((32, 64), 30, 2**64 - 1)
+    assert (asked["shard_size"], asked["device"], "schedule" in asked) == (20, "cuda", False)
+    assert "--schedule SCHEDULE.json" in Simulation(H, (32, 32), 30, schedule=QUICK).command()
 
 
 def test_the_model_of_the_package_draws_labyrinths():

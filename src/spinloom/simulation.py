@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +89,35 @@ class Simulation:
             )
 
     @classmethod
-    def from_info(cls, info: dict[str, Any]) -> Simulation:
-        """The request behind a ``dataset.json``."""
+    def from_info(cls, info: Mapping[str, Any]) -> Simulation:
+        """The request behind a ``dataset.json``; without a schedule in it, of the default one."""
         return cls(
             Hamiltonian(**info["hamiltonian"]),
             (info["size"][0], info["size"][1]),
             info["samples"],
             info["seed"],
-            Schedule.from_dict(info["schedule"]),
+            Schedule.from_dict(info["schedule"]) if "schedule" in info else DEFAULT_SCHEDULE,
             info["shard_size"],
             info["origin"].get("device", "cpu"),
         )
+
+    def command(self, out: str = "DATA") -> str:
+        """The command that makes it; a schedule of its own is called SCHEDULE.json there."""
+        height, width = self.size
+        usual = Hamiltonian(D=self.hamiltonian.D).as_dict()
+        given = {
+            "samples": self.samples,
+            "size": height if height == width else f"{height} {width}",
+            **{
+                name: value for name, value in self.hamiltonian.as_dict().items() if name == "D" or value != usual[name]
+            },
+            **({} if self.schedule == DEFAULT_SCHEDULE else {"schedule": "SCHEDULE.json"}),
+            "seed": self.seed,
+            **({} if self.shard_size == Simulation.shard_size else {"shard-size": self.shard_size}),
+            **({} if self.device == Simulation.device else {"device": self.device}),
+        }
+        options = (f"--{name} {str(value).removesuffix('.0')}" for name, value in given.items())
+        return " ".join((f"spinloom simulate {out}", *options))
 
     def count(self, number: int) -> int:
         """How many textures shard ``number`` holds."""
@@ -152,6 +170,12 @@ class Simulation:
     ) -> tuple[bytes, dict[str, Any]]:
         """The bytes of shard ``number`` and its record, annealed as :meth:`anneal_shard` does."""
         return pack(number, self.anneal_shard(number, threads, advance), self.hamiltonian)
+
+
+def request_behind(info: Mapping[str, Any]) -> Simulation | None:
+    """The request behind a ``dataset.json``, or what the config of a shipped model keeps of one; None if there is none
+    (textures that were not annealed) or it is not told."""
+    return None if info.get("seed") is None else Simulation.from_info(info)
 
 
 def begin(out: Path, simulation: Simulation) -> bool:
