@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import spinloom as sl
 from pretend_gpu import pretend_gpu
 from spinloom import bench_search as bench
 from spinloom import cli, findings, search_methods
@@ -776,6 +777,46 @@ def test_another_reference_is_told_and_drawn(folder, tmp_path, capsys):
     assert (out / "found.png").read_bytes() == drawn
     told = json.loads((out / SEARCH).read_text())["found"][0]["novelty"]
     assert (told["searched"], told["given"]) == (4, 6)
+
+
+def test_without_training_data_the_command_says_how_to_compare(folder, tmp_path, capsys):
+    """The way out is one: the set that the line makes is the one that the model was trained on."""
+    schedule = tmp_path / "SCHEDULE.json"
+    schedule.write_text(json.dumps(Schedule.relaxation(20).as_dict()))
+    data = sl.simulate(tmp_path / "data", H, 32, 8, seed=3, schedule=Schedule.relaxation(20), show=False)
+    info = {name: data.info[name] for name in ("size", "samples", "seed", "shard_size", "origin", "schedule")}
+    config = json.loads((folder / "run" / "config.json").read_text())
+    packed = tmp_path / "packed"
+    write_config(packed, {**config, "data": {"checksum": data.checksum, "hamiltonian": H.as_dict(), **info}})
+    write_weights(packed, make_run().nets, 0)
+    out, front = tmp_path / "out", tmp_path / "front"
+    assert call("search", packed, out, *FEW) == 0
+    told = json.loads(capsys.readouterr().out)
+    (found,) = told["found"]
+    line = "spinloom simulate DATA --samples 8 --size 32 --D 0.6 --schedule SCHEDULE.json --seed 3"
+    why = f"not compared with training data; make them with `{line}` and name them by --reference"
+    assert found["novelty"] == {"new": None, "reason": why} and found["words"].count(why) == 1
+    assert told["reference"] is None
+    before = contents(out)
+    assert call("search", packed, out, *FEW[:-1]) == 0
+    assert capsys.readouterr().out.count(why) == 1
+    assert contents(out) == before
+    assert call("search", packed, front, "--objective", "min-energy", "max-mz", *FEW[:-1]) == 0
+    said = capsys.readouterr().out
+    assert why in said and "?" in said
+
+    again = [str(tmp_path / word) if word in ("DATA", "SCHEDULE.json") else word for word in line.split()[1:]]
+    assert call(*again, "--quiet") == 0
+    capsys.readouterr()
+    assert call("search", packed, out, *FEW, "--reference", tmp_path / "DATA") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["reference"]["checksum"] == data.checksum
+    assert (told["found"][0]["novelty"]["given"], why in told["found"][0]["words"]) == (6, False)  # the trained share
+
+    write_config(tmp_path / "lost", {**config, "data": {**config["data"], "path": str(tmp_path / "moved")}})
+    write_weights(tmp_path / "lost", make_run().nets, 0)
+    assert call("search", tmp_path / "lost", tmp_path / "other", *FEW[:-1]) == 0
+    assert "not compared with training data; name them by --reference" in capsys.readouterr().out
 
 
 def test_the_command_finds_a_front(folder, tmp_path, capsys):
