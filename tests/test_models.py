@@ -4,6 +4,8 @@ import importlib.util
 import json
 import math
 import re
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -173,24 +175,51 @@ def test_the_command_that_makes_a_set_makes_the_same_request():
     assert "--schedule SCHEDULE.json" in Simulation(H, (32, 32), 30, schedule=QUICK).command()
 
 
-def test_the_model_of_the_package_draws_labyrinths():
-    """Its card's figures, on fewer samples: 0.95 nodal points a texture with a spread of about 1, none relaxed."""
+def test_the_model_of_the_package_reaches_the_floors_and_draws_labyrinths():
+    """The floors of shipping, on as many samples as they are asked for: those of the card."""
     assert runs.shipped() == ["labyrinth-128"]
     folder = runs.MODELS / "labyrinth-128"
     assert (folder / runs.WEIGHTS).stat().st_size < 8_000_000 and "nodal points" in (folder / "card.md").read_text()
     run = sl.load("labyrinth-128")
     assert run.size == (128, 128) and run.hamiltonian == sl.Hamiltonian(D=0.3)
-    spins = sl.sample(run, 100, seed=3)
-    assert run.hamiltonian.energy_excess(spins).mean() < -0.039
-    assert sl.nodal_points(spins).double().mean() < 1.4
+    spins = sl.sample(run, 1000)
+    assert run.hamiltonian.energy_excess(spins).double().mean() <= -0.039
+    assert sl.nodal_points(spins).double().mean() <= 1.0
     relaxed = sl.relax(spins, run.hamiltonian, 20)
-    assert run.hamiltonian.energy_excess(relaxed).mean() < -0.0418
+    assert run.hamiltonian.energy_excess(relaxed).double().mean() <= -0.0418
     assert not sl.nodal_points(relaxed).any()
     # labyrinths: of the spiral's period, pointing everywhere, as different as any
+    relaxed = relaxed[:100]
     assert sl.measure(relaxed)["wavelength"].median() == pytest.approx(2 * math.pi / math.atan(0.3), rel=0.1)
     power = torch.fft.fft2(relaxed[:, 2]).abs().square().flatten(1)[:, 1:]
     assert float((2 * power.amax(1) / power.sum(1)).mean()) < 0.3
     assert float((relaxed[1:] - relaxed[:-1]).square().mean()) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_a_search_of_the_model_ends_below_the_papers_lowest_energy():
+    """With an eighth of the default's candidates; the exact ground state has ε = −0.044362, the paper's search −0.0442."""
+    found = sl.search(sl.load("labyrinth-128"), population=32, generations=30, relax=1000)
+    assert sl.ground_state(sl.Hamiltonian(D=0.3), 128).energy_excess - 1e-9 <= found.value <= -0.0442
+    assert found.report["pattern"]["kind"] == "stripes" and found.report["plain"]
+
+
+def test_the_wheel_has_the_models():
+    """hatchling takes all of the package but what git ignores, unless told otherwise."""
+    root = SHIP.parents[1]
+    build = tomllib.loads((root / "pyproject.toml").read_text())
+    assert build["build-system"]["build-backend"] == "hatchling.build"
+    assert (
+        build["tool"]["hatch"]["build"].keys() == {"targets"}
+        and "wheel" not in build["tool"]["hatch"]["build"]["targets"]
+    )
+    assert build["project"]["name"] == "spinloom" and (root / "src" / "spinloom" / "__init__.py").is_file()
+    ignored = [line.strip("/") for line in (root / ".gitignore").read_text().split()]
+    for name in runs.shipped():
+        for file in (runs.CONFIG, runs.WEIGHTS, "card.md"):
+            path = Path("src", "spinloom", "models", name, file)
+            assert (root / path).stat().st_size
+            parts = [*path.parts, *(str(path.parents[k]) for k in range(len(path.parents))), str(path)]
+            assert not [pattern for pattern in ignored for part in parts if fnmatch(part, pattern)]
 
 
 def test_symmetrised_samples_have_the_symmetry_that_the_model_has_not():
