@@ -4,4 +4,13 @@ from pathlib import Path
 
 from spinloom.cli import app
 
-Path(__file__).with_name("cli.md").write_text(app.generate_docs(output_format="markdown") + "\n")
+PAGE = Path(__file__).with_name("cli.md")
+
+
+def reference() -> str:
+    """The page."""
+    return app.generate_docs(output_format="markdown") + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")

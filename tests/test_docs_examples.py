@@ -1,5 +1,6 @@
 """The examples of the documentation as processes: what they print is physics, what they draw is a picture."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -121,3 +122,11 @@ assert recovered.z.shape == (1, run.networks.latent)
     (tmp_path / "page.py").write_text("\n".join(blocks) + checks)
     done = run(tmp_path / "page.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_the_command_line_is_what_the_commands_say():
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    assert spec and spec.loader
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    assert reference.reference() == reference.PAGE.read_text(encoding="utf-8"), "run `make docs`"

@@ -197,7 +197,7 @@ def test_the_model_of_the_package_reaches_the_floors_and_draws_labyrinths():
 
 
 def test_a_search_of_the_model_ends_below_the_papers_lowest_energy():
-    """With an eighth of the default's candidates; the exact ground state has ε = −0.044362, the paper's search −0.0442."""
+    """With an eighth of the usual candidates; the exact ground state has ε = −0.044362, the paper's search −0.0442."""
     found = sl.search(sl.load("labyrinth-128"), population=32, generations=30, relax=1000)
     assert sl.ground_state(sl.Hamiltonian(D=0.3), 128).energy_excess - 1e-9 <= found.value <= -0.0442
     assert found.report["pattern"]["kind"] == "stripes" and found.report["plain"]

@@ -127,7 +127,7 @@ def train(
     /,
     *,
     objective: Annotated[Literal["hybrid", "vae", "gan"], Parameter(help="Eq. (3), (1) or (2).")] = "hybrid",
-    preset: Annotated[str, Parameter(help="A row of the trainings' table: quick, lean, paper.")] = "quick",
+    preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRAININGS)}.")] = "quick",
     start: Annotated[Path | None, Parameter(help="A run to begin with: its networks, of its shapes.")] = None,
     changes: Annotated[TrainingChanges, Parameter(name="*")] = TrainingChanges(),  # noqa: B008
     networks: Annotated[NetworkChanges, Parameter(name="networks")] = NetworkChanges(),  # noqa: B008
@@ -245,7 +245,7 @@ def bench(
     *,
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
-    preset: Annotated[str, Parameter(help="Of train: a row of the trainings' table.")] = "lean",
+    preset: Annotated[str, Parameter(help=f"Of train: one of {', '.join(presets.TRAININGS)}.")] = "lean",
     run: Annotated[Path, Parameter(help="Of sample and search: folder of a run, or a model of the package.")] = Path(
         MODEL
     ),
