@@ -3,18 +3,22 @@
 import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cyclopts import CycloptsError
 
 import spinloom as sl
+from spinloom.cli import app
 from spinloom.train import train
 from test_train import NETWORKS, QUICK, H, settings
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
 ROOMY = 300_000  # bytes: pictures are kept in the repository
 
 
@@ -122,6 +126,63 @@ assert recovered.z.shape == (1, run.networks.latent)
     (tmp_path / "page.py").write_text("\n".join(blocks) + checks)
     done = run(tmp_path / "page.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+LESS = {
+    "sl.sample(run, 64, seed=0, relax=20)": "sl.sample(run, 4, seed=0, relax=20)",
+    'objective="min-energy", seed=0)': 'objective="min-energy", seed=0, population=4, generations=1, relax=20)',
+    "size=128, samples=64": "size=32, samples=4",
+    "H, 128, 40_000": "H, 32, 160, shard_size=80",
+    "lean.networks, lean.training": "small(lean.networks, size=(32, 32), latent=64), small(lean.training, steps=2)",
+    'sl.sample(run, 1000, method="ddls", seed=0)': 'sl.sample(run, 40, method="ddls", seed=0)',
+    "data[30_000:31_000]": "data[120:]",
+    "size=128, samples=8": "size=32, samples=2",
+}
+"""What makes the README's Python quick: what stands there, and what is run."""
+
+
+def test_the_code_in_the_readme_runs(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    code = "\n".join(blocks)
+    for there, run_instead in LESS.items():
+        assert code.count(there) == 1, there
+        code = code.replace(there, run_instead)
+    spins = sl.anneal(H, size=32, samples=4, schedule=QUICK)
+    sl.write_dataset(tmp_path / "woven", spins, H)  # of the command above the first block
+    sl.write_ovf(tmp_path / "relaxed.ovf", spins[0], cell=(2e-9, 2e-9, 1e-9))
+    checks = """
+assert best.report["norm"]["ratio"] < 2 and len(data) == 160 and fakes.shape == (40, 3, 32, 32)
+assert field.spins.shape == (1, 3, 32, 32) and lattice.shape == driven.shape == (2, 3, 32, 32)
+assert run.path == Path("runs/python") and run.step == 2
+"""
+    code = "from pathlib import Path\nfrom dataclasses import replace as small\n" + code + checks
+    (tmp_path / "page.py").write_text(code)
+    done = run(tmp_path / "page.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+PAGES = [README, *(page for page in sorted(DOCS.glob("*.md")) if page.name != "cli.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_in_a_page_are_ones(page):
+    """Parsed as they stand there, and not run: the command is there, its options, and their values are possible."""
+    text = page.read_text().replace("\\\n", " ")
+    blocks = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(spinloom [^`]+)`", text)
+    lines = [re.sub(r"\$\w+", "1", line) for line in lines if "…" not in line]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if "spinloom" not in words or "pip" in words:
+            continue
+        words = words[words.index("spinloom") + 1 :]
+        if "--config" in words:  # is every command's, and its file is not here
+            del words[words.index("--config") : words.index("--config") + 2]
+        try:
+            app.parse_args(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            pytest.fail(f"{line}: {error}")
 
 
 def test_the_page_on_the_command_line_is_what_the_commands_say():
