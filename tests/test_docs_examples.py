@@ -121,7 +121,7 @@ assert found.energy_excess.shape == (64, 64)
 assert abs(best.value - float(H.energy_excess(best.spins.double()))) < 1e-9
 assert best.value >= sl.ground_state(H, 32).energy_excess - 1e-9
 assert path.spins.shape == (17, 3, 32, 32) and still.barriers[0] >= 0
-assert recovered.z.shape == (1, run.networks.latent)
+assert recovered.z.shape == own.z.shape == (1, run.networks.latent)
 """
     (tmp_path / "page.py").write_text("\n".join(blocks) + checks)
     done = run(tmp_path / "page.py", cwd=tmp_path)

@@ -363,6 +363,61 @@ def test_inverting_with_a_run(tmp_path, labyrinths):
         invert(run, labyrinths[0, 2], seed=-1)
 
 
+def phase_of(spins: torch.Tensor) -> torch.Tensor:
+    """The code behind :func:`shifted_spirals`: the phase of the wave with three periods."""
+    return torch.fft.fft(spins[:, 2].mean(1))[:, 3].angle()[:, None]
+
+
+def test_inverting_with_a_generator_of_ones_own():
+    """Its textures are a picture's but for noise: it finds the phase, from the encoded guess or from a draw."""
+    phase = torch.tensor([[0.8], [-1.1]])
+    picture = picture_of(shifted_spirals(phase), 0.5, seed=1)
+    settings = Inversion(noise=0.5, steps=60, relax=3)
+    for encode in (phase_of, None):
+        found = invert(shifted_spirals, picture, settings=settings, H=MODEL, latent=1, encode=encode)
+        assert tuple(found.spins) == METHODS
+        assert torch.allclose(found.z, phase, atol=0.1)
+        assert torch.equal(found.spins["network"], shifted_spirals(found.z))
+        assert set(found.start) <= ({0, 1} if encode else {1, 2})
+    one = invert(shifted_spirals, picture[0], 0.5, settings=settings, H=MODEL, latent=1, encode=phase_of)
+    assert torch.allclose(one.z, phase[:1], atol=0.1)
+
+
+def test_a_run_with_another_hamiltonian_and_encoder(tmp_path, labyrinths):
+    run = load(write_run(tmp_path / "h", "hybrid"))
+    settings = Inversion(steps=1, starts=1, relax=2)
+    usual = invert(run, labyrinths[:1, 2], settings=settings)
+    other = invert(run, labyrinths[:1, 2], settings=settings, H=Hamiltonian(D=-0.6))
+    assert torch.equal(usual.spins["guess"][:, :2], -other.spins["guess"][:, :2])  # of the other chirality
+    ahead = torch.full((1, NETWORKS.latent), 0.5)
+    given = invert(run, labyrinths[:1, 2], settings=settings, encode=lambda spins: ahead.expand(len(spins), -1))
+    assert float((given.z - ahead).abs().max()) < 2 * settings.rate
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"latent": None}, "latent=None: a callable does not say"),
+        ({"H": None}, "H=None: .* give H"),
+        ({"H": Hamiltonian(D=0.0)}, "D=0"),
+        ({"source": lambda z: z}, r"source: gave shape \(2, 1\)"),
+        ({"source": lambda z: shifted_spirals(z).detach()}, "source: has no gradient"),
+        ({"encode": lambda spins: spins[:, 2]}, r"encode: gave \(2, 32, 32\) for 2 textures; .* \(n, 1\)"),
+        ({"encode": lambda spins: (phase_of(spins), None)}, "encode: gave tuple"),
+        ({"mz": torch.zeros(8, 8)}, "the generator's lattice is 32 × 32"),
+    ],
+)
+def test_what_a_generator_of_ones_own_lacks_is_named(arguments, says):
+    asked = {"source": shifted_spirals, "mz": torch.zeros(32, 32), "H": MODEL, "latent": 1, **arguments}
+    with pytest.raises(BadInput, match=says):
+        invert(**asked)
+
+
+def test_a_run_says_how_long_its_codes_are(tmp_path):
+    with pytest.raises(BadInput, match="latent=3: a run says"):
+        invert(load(write_run(tmp_path / "h", "hybrid")), torch.zeros(32, 32), latent=3)
+
+
 def test_noise_and_blur_not_given_are_those_of_the_settings(tmp_path, labyrinths):
     run = load(write_run(tmp_path / "h", "hybrid"))
     mz = labyrinths[0, 2]

@@ -22,7 +22,7 @@ from spinloom.pictures import analytic_guess, blurred, check_seed, checked_pictu
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.run import Run
-from spinloom.sample import CHUNK, Decode, prior_latents
+from spinloom.sample import CHUNK, Decode, decoder_of, prior_latents
 from spinloom.topology import charge
 from spinloom.typing import Latents, SiteMap, Spins
 
@@ -204,32 +204,67 @@ def invert_pictures(
 
 
 def invert(
-    run: Run,
+    source: Run | Decode,
     mz: Any,
     noise: float | int | None = None,
     blur: float | int | None = None,
     seed: int = 0,
     settings: Inversion | None = None,
     show: bool = False,
+    *,
+    H: Hamiltonian | None = None,
+    latent: int | None = None,
+    encode: Encode | None = None,
 ) -> Recovered:
-    """Full spins from pictures of M_z, (H, W) or (n, H, W) with values from −1 to 1, by a trained run.
+    """Full spins from pictures of M_z, (H, W) or (n, H, W) with values from −1 to 1, by a trained generator.
 
-    ``noise`` and ``blur`` describe the pictures, see :class:`Inversion`; None leaves what ``settings`` says. The
-    lattice is periodic: a part of a larger picture has a seam where its edges meet.
+    The lattice is periodic: a part of a larger picture has a seam where its edges meet.
+
+    Args:
+        source: a run, or a callable, z (n, ``latent``) → spins (n, 3, H, W), differentiable. Codes are on the CPU;
+            networks may be elsewhere. What is found is on the CPU.
+        noise, blur: of the pictures, see :class:`Inversion`; None leaves what ``settings`` says.
+        H: None takes the run's.
+        latent: numbers of a code, where ``source`` is a callable.
+        encode: spins → codes (n, ``latent``); None takes the mean of the run's encoder. Without one all starts are
+            draws from the prior.
 
     Raises:
-        BadInput: pictures of another lattice, NaN in them or values far from M_z, a seed that is none, a run of
-            unknown Hamiltonian, D = 0.
+        BadInput: pictures of another lattice, NaN in them or values far from M_z, a seed that is none, no Hamiltonian,
+            D = 0, a code length that is missing, callables that give something else or have no gradient.
     """
     settings = settings or Inversion()
     given = {"noise": noise, "blur": blur}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    picture = checked_pictures(mz, run.size)
-    H = known_hamiltonian(run)
-    decode, encode = callables(run)
+    decode, length, size = decoder_of(source, latent)
+    if encode is not None:
+        _check_encoder(encode, decode, length)
+    if isinstance(source, Run):
+        H = known_hamiltonian(source) if H is None else H
+        encode = callables(source)[1] if encode is None else encode
+    else:
+        _check_gradient(decode, length)
+    if H is None:
+        raise BadInput("H=None: a callable does not say what its spins interact by, and they are found by DMI; give H")
+    picture = checked_pictures(mz, size)
     total = len(picture) * settings.starts
     with for_networks(), progress("inverting", total, "codes", show) as advance:
-        return invert_pictures(decode, picture, H, run.networks.latent, settings, encode, seed, advance)
+        return invert_pictures(decode, picture, H, length, settings, encode, seed, advance)
+
+
+def _check_gradient(decode: Decode, latent: int) -> None:
+    with torch.enable_grad():
+        spins = decode(prior_latents(0, 2, latent).requires_grad_())
+    if not spins.requires_grad:
+        raise BadInput("source: has no gradient, and codes are found by it; give a decoder that torch differentiates")
+
+
+def _check_encoder(encode: Encode, decode: Decode, latent: int) -> None:
+    with torch.no_grad():
+        codes = encode(decode(prior_latents(0, 2, latent)).cpu())
+    if not isinstance(codes, Tensor) or codes.shape != (2, latent):
+        found = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes).__name__
+        raise BadInput(f"encode: gave {found} for 2 textures; give codes, shape (n, {latent})")
 
 
 def known_hamiltonian(run: Run) -> Hamiltonian:

@@ -83,7 +83,9 @@ def checked_pictures(mz: Any, size: tuple[int, int]) -> SiteMap:
     picture = picture[None] if picture.ndim == 2 else picture
     if picture.ndim != 3 or tuple(picture.shape[1:]) != tuple(size) or not len(picture):
         found = " × ".join(map(str, picture.shape))
-        raise BadInput(f"picture of {found}: the run's lattice is {size[0]} × {size[1]}; cut or rescale it to that")
+        raise BadInput(
+            f"picture of {found}: the generator's lattice is {size[0]} × {size[1]}; cut or rescale it to that"
+        )
     for number, one in enumerate(picture.numpy()):
         _check_range(one, "picture" if len(picture) == 1 else f"picture {number}")
     return picture

@@ -70,6 +70,26 @@ def prior_latents(seed: int, count: int, latent: int, first: int = 0) -> Latents
     return torch.from_numpy(_normal(_keys(seed, first, count), latent, _LATENT, 0)).float()
 
 
+def decoder_of(source: Run | Decode, latent: int | None) -> tuple[Decode, int, tuple[int, int]]:
+    """The decoder of a run, or one that is a callable; its codes' length, which a callable needs ``latent`` for; its
+    lattice.
+
+    Raises:
+        BadInput: ``latent`` is missing, or given for a run; the callable does not make spins.
+    """
+    if isinstance(source, Run):
+        if latent is not None:
+            raise BadInput(f"latent={latent}: a run says how long its codes are; leave it out")
+        return source.decode, source.networks.latent, source.size
+    if latent is None or latent < 1:
+        raise BadInput(f"latent={latent}: a callable does not say how long its codes are; give latent, 1 or more")
+    with torch.no_grad():
+        spins = source(prior_latents(0, 2, latent))
+    if spins.ndim != 4 or spins.shape[:2] != (2, 3):
+        raise BadInput(f"source: gave shape {tuple(spins.shape)} for 2 codes; give spins, shape (n, 3, H, W)")
+    return source, latent, (spins.shape[-2], spins.shape[-1])
+
+
 @dataclass(frozen=True)
 class DDLS:
     """Discriminator-driven latent sampling.

@@ -23,8 +23,7 @@ from spinloom.novelty import comparable
 from spinloom.optimise import SPREAD_CODES, Pool, SearchConfig, Tape, judge_of, optimise, resolved
 from spinloom.processor import for_networks
 from spinloom.run import Run, differences
-from spinloom.sample import CHUNK, Decode, Score, prior_latents
-from spinloom.search_methods import Cells
+from spinloom.sample import CHUNK, Decode, Score, decoder_of, prior_latents
 from spinloom.typing import Latents, PerTexture, Spins
 
 FORMAT = 1
@@ -95,7 +94,8 @@ def search(
             or code length that is needed and missing, a folder that keeps another search.
     """
     run = source if isinstance(source, Run) else None
-    decode, length, size, cells = _generator(source, latent)
+    decode, length, size = decoder_of(source, latent)
+    cells = run.networks.bottom if run is not None and run.networks.grid else None
     model = run.hamiltonian if run is not None and H is None else H
     if compared is not None and compared < 2:
         raise BadInput(f"compared={compared}: distances of the reference's own need at least 2; give more")
@@ -136,22 +136,6 @@ def search(
     if folder is not None:
         _write(folder, found, reference)
     return found
-
-
-def _generator(source: Run | Decode, latent: int | None) -> tuple[Decode, int, tuple[int, int], Cells | None]:
-    """The decoder, its codes' length, its lattice and, where codes are a grid, their cells."""
-    if isinstance(source, Run):
-        if latent is not None:
-            raise BadInput(f"latent={latent}: a run says how long its codes are; leave it out")
-        shapes = source.networks
-        return source.decode, shapes.latent, shapes.size, shapes.bottom if shapes.grid else None
-    if latent is None or latent < 1:
-        raise BadInput(f"latent={latent}: a callable does not say how long its codes are; give latent, 1 or more")
-    with torch.no_grad():
-        spins = source(prior_latents(0, 2, latent))
-    if spins.ndim != 4 or spins.shape[:2] != (2, 3):
-        raise BadInput(f"source: gave shape {tuple(spins.shape)} for 2 codes; give spins, shape (n, 3, H, W)")
-    return source, latent, (spins.shape[-2], spins.shape[-1]), None
 
 
 # the end of a search
