@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pretend_gpu import OnGpu, pretend_gpu
 from spinloom.draw import new_figure, png_bytes
 from spinloom.errors import BadInput
 from spinloom.figures import fig2, fig6
@@ -92,6 +94,24 @@ def test_what_took_long_is_kept(drawn, trials):
     draw_figures(trials, [3], settings=QUICK, show=False)
     assert (drawn / "fig3.png").read_bytes() == before
     assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_networks_may_be_on_a_gpu(drawn, trials, tmp_path):
+    done = figures(trials, "--device", "cuda", "--out", tmp_path / "there")
+    assert (done.returncode, done.stdout) == (2, "") and "no CUDA GPU" in done.stderr
+    assert not (tmp_path / "there").exists()
+    with pretend_gpu():
+        generator = Folder.open(trials, device="cuda").run("hybrid").generator
+        assert all(isinstance(one, OnGpu) for one in generator.parameters())
+        draw_figures(trials, [1, 3, 4, 5, 6], tmp_path / "there", QUICK, show=False, device="cuda")
+    here, there = ({path.name: path for path in (out / "kept").iterdir()} for out in (drawn, tmp_path / "there"))
+    assert here.keys() == there.keys()  # names hold what was found too, to six digits
+    for name, path in here.items():
+        if path.is_file():
+            ours, theirs = load_file(path), load_file(there[name])
+            assert all(torch.allclose(theirs[key].double(), ours[key].double(), atol=1e-4) for key in ours)
+    for number in (1, 3, 4, 5, 6):
+        assert png_size((tmp_path / "there" / f"fig{number}.png").read_bytes())[0] == 1540
 
 
 def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path):

@@ -193,6 +193,12 @@ def test_reproduce_refuses_a_folder_before_it_times_the_machine(tmp_path, monkey
         reproduce(tmp_path)
 
 
+def test_reproduce_refuses_a_gpu_that_is_not_there_before_it_leaves_anything(tmp_path):
+    with pytest.raises(BadInput, match="no CUDA GPU"):
+        reproduce(tmp_path / "out", device="cuda")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_does_not_hide_what_a_training_says_of_it(tmp_path, monkeypatch):
     real = sys.modules["spinloom.files"]._write
 

@@ -32,6 +32,7 @@ from spinloom.options import (
     print_json,
 )
 from spinloom.pipeline import run_pipeline
+from spinloom.run import check_device
 
 
 def measure(
@@ -232,6 +233,7 @@ def reproduce(
 
     count = presets.pick(presets.TRIALS, preset)
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
+    check_device(device)
     pin_trials(out, config, count)  # refuses another's folder before the machine is timed
     if not (quiet or as_json or (out / RESULTS).is_file()):
         stages = estimated_seconds(config, count, jobs, device)
@@ -239,7 +241,7 @@ def reproduce(
             print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
         print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
     trials(out, preset=preset, trials=count, jobs=jobs, device=device, changes=changes, quiet=quiet, as_json=as_json)
-    draw_figures(out, show=not (quiet or as_json), say=listener(quiet or as_json))
+    draw_figures(out, show=not (quiet or as_json), say=listener(quiet or as_json), device=device)
 
 
 def figures(
@@ -248,6 +250,7 @@ def figures(
     *,
     only: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Numbers of the paper's figures.")] = (),
     out: Annotated[Path | None, Parameter(help="Where they go; else FOLDER/figures, and into its report.")] = None,
+    device: Device = "cpu",
     settings: Annotated[FigureSettings, Parameter(name="*")] = FigureSettings(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -264,7 +267,7 @@ def figures(
     from spinloom.figures.every import DRAWN, draw_figures
 
     silent = quiet or as_json
-    written = draw_figures(folder, only or tuple(DRAWN), out, settings, not silent, listener(silent))
+    written = draw_figures(folder, only or tuple(DRAWN), out, settings, not silent, listener(silent), device)
     if as_json:
         print_json([str(path) for path in written])
     else:

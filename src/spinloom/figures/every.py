@@ -28,20 +28,21 @@ def draw_figures(
     settings: FigureSettings = FigureSettings(),  # noqa: B008
     show: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> list[Path]:
     """Draw the paper's figures ``only`` (1 to 6) of a finished folder of a pipeline or of trials.
 
     They go into ``path/figures`` and the folder's report, or into ``out``, each as a PNG that carries its caption.
     Maps, paths and searches are computed from the runs and kept beside them: drawn again, a figure takes no time,
-    and a call that was stopped goes on.
+    and a call that was stopped goes on. ``device`` is where the networks are.
 
     Returns:
         The files, in the order of ``only``; with ``out=None`` the report's path is the last.
 
     Raises:
-        BadInput: not a finished folder; no such figure; a bad setting.
+        BadInput: not a finished folder; no such figure or device; a bad setting.
     """
-    folder = Folder.open(Path(path), None if out is None else Path(out), show)
+    folder = Folder.open(Path(path), None if out is None else Path(out), show, device)
     for number in only:
         if number not in DRAWN:
             raise BadInput(f"only={number}: the paper's figures are {min(DRAWN)} to {max(DRAWN)}; use some of these")

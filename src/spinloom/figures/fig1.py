@@ -77,7 +77,7 @@ def draw(folder: Folder, given: Fig1) -> tuple[Figure, str]:
 def _driven(run: Run, settings: DDLS, code: int) -> Spins:
     """Where the discriminator drives a code of the prior, decoded."""
     z = prior_latents(0, 1, run.networks.latent, code)
-    return decoded(run.decode, drive(z, run.generator, run.discriminator, settings, 0, code))[0]
+    return decoded(run.decode, drive(z, run.decode, run.discriminator, settings, 0, code))[0]
 
 
 class Board:

@@ -15,7 +15,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table
 from spinloom.report import FIGURES
 from spinloom.rows import Row
-from spinloom.run import Run, digest, load
+from spinloom.run import Run, check_device, digest, load
 from spinloom.trials import trial_folder
 
 RESULTS = "results.json"
@@ -32,6 +32,7 @@ class Folder:
         out: where figures go.
         trials: how many there are; None in a pipeline's own folder.
         show: whether what takes long shows its progress.
+        device: where its networks are.
     """
 
     path: Path
@@ -40,15 +41,17 @@ class Folder:
     out: Path
     trials: int | None = None
     show: bool = True
+    device: str = "cpu"
 
     @classmethod
-    def open(cls, path: Path, out: Path | None = None, show: bool = True) -> Folder:
+    def open(cls, path: Path, out: Path | None = None, show: bool = True, device: str = "cpu") -> Folder:
         """A folder that ``spinloom run``, ``trials`` or ``reproduce`` made and finished.
 
         Raises:
-            BadInput: it is none, or not finished.
+            BadInput: it is none, or not finished; there is no such device.
         """
         advice = "name a folder that `spinloom run`, `trials` or `reproduce` has finished"
+        check_device(device)
         if not (path / RESULTS).is_file():
             raise BadInput(f"{path}: has no {RESULTS}; {advice}")
         results = read_json(path / RESULTS)
@@ -57,7 +60,7 @@ class Folder:
         results = results if trials is None else read_json(pipeline / RESULTS)
         if not isinstance(results, dict) or not {"rows", "config", "hamiltonian"} <= results.keys():
             raise BadInput(f"{pipeline / RESULTS}: is not a pipeline's; {advice}")
-        return cls(path, pipeline, results, out or path / FIGURES, trials, show)
+        return cls(path, pipeline, results, out or path / FIGURES, trials, show, device)
 
     @cached_property
     def hamiltonian(self) -> Hamiltonian:
@@ -82,7 +85,7 @@ class Folder:
         return self.data.split(self.results["config"]["training"]["fraction"])[1]
 
     def run(self, objective: str) -> Run:
-        return load(self.pipeline / objective)
+        return load(self.pipeline / objective, self.device)
 
     def samples(self, row: str) -> Dataset | None:
         """The textures of a row of the results by its folder's name, None if it was not made."""
