@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pretend_gpu import pretend_gpu
 from spinloom.commands_compare import reproduce
 from spinloom.errors import BadInput
-from spinloom.estimate import estimated_seconds
+from spinloom.estimate import estimated_seconds, in_words
+from spinloom.figures.settings import Fig1, Fig3, Fig5, FigureSettings
 from spinloom.files import read_lines
 from spinloom.networks import NetworkConfig
 from spinloom.pipeline import PipelineConfig, run_pipeline
@@ -199,6 +201,24 @@ def test_reproduce_refuses_a_gpu_that_is_not_there_before_it_leaves_anything(tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fig1": Fig1(texture=1000)},
+        {"fig3": Fig3(axes=(0, 64))},
+        {"fig3": Fig3(resolution=7)},
+        {"fig5": Fig5(resolution=7)},
+        {"fig5": Fig5(images=2)},
+        {"fig5": Fig5(population=3)},
+        {"fig5": Fig5(seed=2**64 - 2)},
+    ],
+)
+def test_reproduce_refuses_figures_that_cannot_be_before_it_leaves_anything(tmp_path, settings):
+    with pytest.raises(BadInput):
+        reproduce(tmp_path / "out", settings=FigureSettings(**settings))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_does_not_hide_what_a_training_says_of_it(tmp_path, monkeypatch):
     real = sys.modules["spinloom.files"]._write
 
@@ -251,10 +271,35 @@ def test_a_space_is_informative_if_it_is_in_every_trial():
 
 
 def test_the_estimate_grows_with_the_work():
-    one, three = estimated_seconds(TINY, 1), estimated_seconds(replace(TINY, samples=2000), 3)
+    few = FigureSettings(fig3=Fig3(resolution=8), fig5=Fig5(resolution=8, population=4, generations=1, relax=0))
+    one, three = estimated_seconds(TINY, 1, figures=few), estimated_seconds(replace(TINY, samples=2000), 3)
     assert set(one) >= {"simulate", "train hybrid", "train vae", "train gan", "sample by DDLS"}
     assert all(seconds > 0 for seconds in one.values())
     assert three["simulate"] > 3 * one["simulate"]
+    for stage in ("the figures' maps and paths", "the searches of Fig. 5"):
+        assert three[stage] > 2 * one[stage]
+
+
+def test_the_estimate_for_a_gpu_says_when_annealing_is_left_out(monkeypatch):
+    known = []
+
+    def annealed(*_, device, **__):
+        known.append(device)
+        raise BadInput("device='cuda': no run-time compiler")
+
+    monkeypatch.setattr("spinloom.estimate.anneal", annealed)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    few = FigureSettings(fig3=Fig3(resolution=8), fig5=Fig5(resolution=8, population=4, generations=1, relax=0))
+    with pretend_gpu():
+        stages = estimated_seconds(TINY, 2, device="cuda", figures=few)
+    assert known == ["cuda"] and all(seconds > 0 for seconds in stages.values())
+    assert {"train hybrid", "sample by DDLS", "the searches of Fig. 5"} <= set(stages)
+    *_, whole, left_out = in_words(stages)
+    assert "min from the start" in whole
+    assert left_out.startswith("left out: annealing") and "measuring" in left_out
+    assert in_words({**stages, "simulate": 3600.0})[-1] == "left out: measuring, writing files and drawing"
+    with pytest.raises(BadInput, match="no run-time compiler"):
+        estimated_seconds(TINY)
 
 
 def test_what_does_not_fit_is_refused(finished, tmp_path):

@@ -212,36 +212,41 @@ def reproduce(
     /,
     *,
     preset: Annotated[str, Parameter(help=f"One of {', '.join(presets.TRIALS)}.")] = "quick",
+    count: Annotated[
+        Count | None, Parameter(name="--trials", help="Independent trainings of each objective. Default: the preset's.")
+    ] = None,
     jobs: Jobs = 1,
     device: Device = "cpu",
     changes: Annotated[PipelineChanges, Parameter(name="*")] = PipelineChanges(),  # noqa: B008
+    settings: Annotated[FigureSettings, Parameter(name="*")] = FigureSettings(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """The paper's comparison in one command: data set, the preset's number of trials, tables, all figures; resumes.
 
-    Says first how long it will take here.
+    Says first how long it will take here, and what is not in that.
 
     Parameters
     ----------
     out
         Folder for data, a pipeline a trial, results.json and report.html.
     """
-    from spinloom.estimate import estimated_seconds
-    from spinloom.figures.every import draw_figures
+    from spinloom.estimate import estimated_seconds, in_words
+    from spinloom.figures.every import check_settings, draw_figures
     from spinloom.trials import RESULTS, pin_trials
 
-    count = presets.pick(presets.TRIALS, preset)
+    count = presets.pick(presets.TRIALS, preset) if count is None else count
     config = presets.overridden(presets.pick(presets.PIPELINES, preset), changes)
     check_device(device)
+    held_out = config.samples - round(config.samples * config.training.fraction)
+    check_settings(settings, config.networks.latent, held_out)
     pin_trials(out, config, count)  # refuses another's folder before the machine is timed
     if not (quiet or as_json or (out / RESULTS).is_file()):
-        stages = estimated_seconds(config, count, jobs, device)
-        for stage, seconds in stages.items():
-            print(f"{stage}: about {seconds / 60:.1f} min", file=sys.stderr)
-        print(f"in all about {sum(stages.values()) / 3600:.1f} hours from the start", file=sys.stderr)
+        told = in_words(estimated_seconds(config, count, jobs, device, settings))
+        print(*told, sep="\n", file=sys.stderr, flush=True)
     trials(out, preset=preset, trials=count, jobs=jobs, device=device, changes=changes, quiet=quiet, as_json=as_json)
-    draw_figures(out, show=not (quiet or as_json), say=listener(quiet or as_json), device=device)
+    silent = quiet or as_json
+    draw_figures(out, settings=settings, show=not silent, say=listener(silent), device=device)
 
 
 def figures(

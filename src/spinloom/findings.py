@@ -18,8 +18,9 @@ from spinloom.pattern import Pattern, pattern
 from spinloom.spiral import GroundState, ground_state
 from spinloom.typing import Latents, Spins
 
-BLOCK, MOST_BLOCKS = 100, 20
-"""Steps of :func:`settle` between two looks at the energy, and how many such blocks there are at most."""
+BLOCK, MOST_BLOCKS, OVER_RELAX = 100, 20, 8
+"""Steps of :func:`settle` between two looks at the energy, how many such blocks there are at most, and the sweeps of
+over-relaxation in a step."""
 
 STILL = 1e-8
 """Fall of ε in a block, in units of J, under which a texture has settled."""
@@ -84,7 +85,7 @@ def settle(spins: Spins, H: Hamiltonian) -> Spins:
     spins = spins.float()
     energy = H.energy(spins.double())
     for _ in range(MOST_BLOCKS):
-        spins = relax(spins, H, BLOCK, over_relax=8)
+        spins = relax(spins, H, BLOCK, over_relax=OVER_RELAX)
         before, energy = energy, H.energy(spins.double())
         if (before - energy).max() < STILL * H.J:
             break

@@ -147,7 +147,7 @@ class Path:
 def linear(a: Tensor, b: Tensor, images: int = 33) -> Latents:
     """``images`` codes on the straight line from a to b, each (latent,) or (1, latent), ends included (Fig. 5b–d)."""
     a, b = _ends(a, b)
-    share = torch.linspace(0, 1, _images(images), dtype=a.dtype, device=a.device)[:, None]
+    share = torch.linspace(0, 1, checked_images(images), dtype=a.dtype, device=a.device)[:, None]
     return (1 - share) * a + share * b
 
 
@@ -170,7 +170,7 @@ def spherical(a: Tensor, b: Tensor, images: int = 33) -> Latents:
     angle = torch.atan2((to - end).norm(), (to + end).norm()) * 2
     if torch.pi - angle < 1e-3:
         raise BadInput("mode='spherical': the ends are opposite codes, no circle is the shortest; use 'linear'")
-    share = torch.linspace(0, 1, _images(images), dtype=a.dtype, device=a.device)[:, None]
+    share = torch.linspace(0, 1, checked_images(images), dtype=a.dtype, device=a.device)[:, None]
     if angle < 1e-6:
         turned = (1 - share) * to + share * end
     else:
@@ -240,7 +240,7 @@ def relax_path(
     Raises:
         BadInput: fewer than 3 images, or both ends relax to the same texture.
     """
-    _images(len(spins))
+    checked_images(len(spins))
     settings = settings or StringConfig(tolerance=TOLERANCES["spins"])
     ends = rested_ends(spins[[0, -1]], H, sweeps)
     start = torch.cat((ends[:1], spins[1:-1].to(ends), ends[1:]))
@@ -352,7 +352,12 @@ def _ends(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _images(images: int) -> int:
+def checked_images(images: int) -> int:
+    """How many images a path has.
+
+    Raises:
+        BadInput: too few or too many.
+    """
     images = whole("images", images)
     if not 3 <= images <= MOST_IMAGES:
         raise BadInput(f"images={images}: a path has its two ends and some between; use 3 to {MOST_IMAGES}, e.g. 33")

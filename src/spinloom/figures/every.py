@@ -12,6 +12,8 @@ from spinloom.figures import fig1, fig2, fig3, fig4, fig5, fig6
 from spinloom.figures.folder import Folder
 from spinloom.figures.settings import FigureSettings
 from spinloom.files import write_bytes
+from spinloom.latent import Plane, checked_grid
+from spinloom.paths import checked_images
 from spinloom.processor import for_networks
 from spinloom.report import FIGURES, write_report, write_trials_report
 
@@ -19,6 +21,25 @@ DRAWN: dict[int, Callable[[Folder, Any], tuple[Figure, str]]] = {
     1: fig1.draw, 2: fig2.draw, 3: fig3.draw, 4: fig4.draw, 5: fig5.draw, 6: fig6.draw,
 }  # fmt: skip
 """Number → from a folder and the figure's settings to the figure and its caption."""
+
+
+def check_settings(settings: FigureSettings, latent: int, held_out: int, only: Sequence[int] = tuple(DRAWN)) -> None:
+    """Refuse what one of the figures would refuse, with codes of ``latent`` numbers and ``held_out`` textures of test
+    data, before any work.
+
+    Raises:
+        BadInput: a bad setting.
+    """
+    if 1 in only and not 0 <= settings.fig1.texture < held_out:
+        raise BadInput(f"fig1.texture={settings.fig1.texture}: the test data are 0 … {held_out - 1}; use one of them")
+    if 3 in only:
+        checked_grid(fig3.SPAN, settings.fig3.resolution)
+        Plane.along(latent, settings.fig3.axes, settings.fig3.seed)
+    if 5 in only:
+        checked_grid(fig5.SPAN, settings.fig5.resolution)
+        checked_images(settings.fig5.images)
+        for number in range(len(fig5.GOALS)):
+            fig5.search_config(settings.fig5, settings.fig5.seed + number)
 
 
 def draw_figures(
@@ -46,6 +67,7 @@ def draw_figures(
     for number in only:
         if number not in DRAWN:
             raise BadInput(f"only={number}: the paper's figures are {min(DRAWN)} to {max(DRAWN)}; use some of these")
+    check_settings(settings, folder.latent, len(folder.test_data), only)
     written = []
     for number in only:
         say(f"Fig. {number}")

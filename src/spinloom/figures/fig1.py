@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from matplotlib.patches import Rectangle
 
 from spinloom.draw import PAGE, Figure, colour_wheel, draw_texture
-from spinloom.errors import BadInput
 from spinloom.figures.folder import Folder
 from spinloom.figures.settings import Fig1
 from spinloom.figures.sheet import INK, PLAYERS, Sheet
@@ -30,8 +29,6 @@ REBUILD = "$|x_d - \\tilde{x}|^2/N$ + $\\beta$ KL"
 def draw(folder: Folder, given: Fig1) -> tuple[Figure, str]:
     """The figure and its caption."""
     vae, gan, hybrid = (folder.run(objective) for objective in ("vae", "gan", "hybrid"))
-    if not 0 <= given.texture < len(folder.test_data):
-        raise BadInput(f"texture={given.texture}: the test data are 0 … {len(folder.test_data) - 1}; use one of them")
     data = folder.test_data[given.texture]
     training, latent = folder.results["config"]["training"], hybrid.networks.latent
     sheet = Sheet(PAGE, 5.75)

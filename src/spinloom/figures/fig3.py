@@ -18,6 +18,9 @@ from spinloom.map_charts import MapPanel, map_figure
 from spinloom.objectives import OBJECTIVES
 from spinloom.rows import display_name
 
+SPAN = (-2, 2)
+"""Of either coordinate."""
+
 
 def draw(folder: Folder, given: Fig3) -> tuple[Figure, str]:
     """The figure and its caption."""
@@ -31,8 +34,7 @@ def draw(folder: Folder, given: Fig3) -> tuple[Figure, str]:
         keep = folder.kept(
             f"map-{objective}-{'-'.join(map(str, given.axes))}-{given.seed}-{given.resolution}.safetensors"
         )
-        span, pixels = (-2, 2), given.resolution
-        map_ = latent_map(decode, H, plane, span, pixels, score, keep, label(run), show=folder.show)
+        map_ = latent_map(decode, H, plane, SPAN, given.resolution, score, keep, label(run), show=folder.show)
         panels.append(MapPanel(display_name(objective), map_, find_crossing(decode, H, map_, find_domains(map_))))
     assert plane is not None
     return map_figure(panels), caption(panels, plane, given)

@@ -30,6 +30,7 @@ from spinloom.figures.sheet import INK, Sheet
 from spinloom.findings import Found
 from spinloom.latent import LatentMap, Plane, latent_map
 from spinloom.measure import Table, measure
+from spinloom.optimise import SearchConfig
 from spinloom.paths import Path as LatentPath
 from spinloom.paths import interpolate
 from spinloom.rows import fixed
@@ -41,6 +42,12 @@ from spinloom.topology import nodal_centres
 GOALS = {"I": ("max-mz", "most $M_z$"), "II": ("min-mz", "least $M_z$"), "III": ("min-energy", "least ε")}
 WAYS = {"b": ("I", "II", "#0072b2"), "c": ("I", "III", "#d55e00"), "d": ("II", "III", "#009e73")}
 """Letter → the two ends and a colour (Okabe & Ito)."""
+
+ASKED = ("population", "generations", "head_start", "inner_relax", "relax")
+"""What can be asked of a search."""
+
+SPAN = (-2, 2)
+"""Of either coordinate of the plane."""
 
 SHOWN = 9
 """Textures in a strip."""
@@ -60,8 +67,8 @@ def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
     plane = Plane.through(*(found[name].z for name in GOALS))
     codes = "-".join(f"{float(found[name].z.double().sum()):.6f}" for name in GOALS)
     keep = folder.kept(f"plane-{given.resolution}-{codes}.safetensors")
-    H, span = folder.hamiltonian, (-2, 2)
-    map_ = latent_map(run.decode, H, plane, span, given.resolution, keep=keep, label=label(run), show=folder.show)
+    H = folder.hamiltonian
+    map_ = latent_map(run.decode, H, plane, SPAN, given.resolution, keep=keep, label=label(run), show=folder.show)
     ways = {
         letter: interpolate(run.decode, found[one].z, found[other].z, H, given.images)
         for letter, (one, other, _) in WAYS.items()
@@ -84,9 +91,19 @@ def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
     return sheet.figure, caption(folder, found, given)
 
 
+def search_config(given: Fig5, seed: int | None = None) -> SearchConfig:
+    """How one of the searches goes.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    asked = {name: getattr(given, name) for name in ASKED}
+    return SearchConfig(seed=given.seed if seed is None else seed, **asked)
+
+
 def look_for(folder: Folder, run: Run, goal: str, seed: int, given: Fig5) -> Found:
     """The answer of a search that is kept."""
-    asked = {name: getattr(given, name) for name in ("population", "generations", "head_start", "inner_relax")}
+    asked = {name: getattr(given, name) for name in ASKED}
     name = "-".join([goal, str(seed), *(f"{key}{value}" for key, value in asked.items() if value is not None)])
     found = search(run, folder.hamiltonian, goal, seed=seed, out=folder.kept(name), show=folder.show, **asked)
     assert isinstance(found, Found)
@@ -102,7 +119,7 @@ def plane_panel(sheet: Sheet, map_: LatentMap, plane: Plane, top: float) -> None
     ax = sheet.axes(0.48, top - 0.2 - side, side, side)
     sheet.letter("a", 0.04, top - 0.02)
     low, high = (float(value) for value in np.quantile(map_.energy_excess.numpy(), (0.002, 0.998)))
-    half = 2 * plane.unit
+    half = SPAN[1] * plane.unit
     image = ax.imshow(
         1e3 * map_.energy_excess.numpy(),
         origin="lower",

@@ -84,6 +84,11 @@ class Folder:
     def test_data(self) -> Dataset:
         return self.data.split(self.results["config"]["training"]["fraction"])[1]
 
+    @property
+    def latent(self) -> int:
+        """Numbers of a code."""
+        return self.results["config"]["networks"]["latent"]
+
     def run(self, objective: str) -> Run:
         return load(self.pipeline / objective, self.device)
 

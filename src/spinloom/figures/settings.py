@@ -74,6 +74,7 @@ class Fig5:
         generations: of a search; the package's own unless given.
         head_start: gradient steps first.
         inner_relax: sweeps before a texture is judged; the package's own unless given.
+        relax: sweeps of the answer; the package's own unless given.
         seed: of the first search; the others have the next two.
     """
 
@@ -83,10 +84,12 @@ class Fig5:
     generations: int | None = None
     head_start: int = 0
     inner_relax: int | None = None
+    relax: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _counts("fig5", self, "resolution", "images", "population", "generations", "head_start", "inner_relax", "seed")
+        searches = ("population", "generations", "head_start", "inner_relax", "relax")
+        _counts("fig5", self, "resolution", "images", *searches, "seed")
 
 
 @dataclass(frozen=True)
