@@ -185,6 +185,14 @@ def test_the_commands_in_a_page_are_ones(page):
             pytest.fail(f"{line}: {error}")
 
 
+def test_the_page_on_architecture_names_every_module():
+    listed = set(re.findall(r"\w+\.(?:py|cu)\b", (DOCS / "architecture.md").read_text()))
+    package = DOCS.parent / "src" / "spinloom"
+    there = {path.name for path in package.iterdir() if path.suffix in (".py", ".cu")}
+    assert there <= listed
+    assert listed - there <= {path.name for path in (package / "figures").iterdir()}
+
+
 def test_the_page_on_the_command_line_is_what_the_commands_say():
     spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
     assert spec and spec.loader
