@@ -28,6 +28,7 @@ from spinloom.files import write_bytes, write_json, write_text
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import measure, wave_vectors
 from spinloom.networks import NetworkConfig
+from spinloom.rows import fixed
 from spinloom.sample import sample
 from spinloom.schedule import DEFAULT_SCHEDULE
 from spinloom.simulation import request_behind
@@ -187,11 +188,14 @@ def card(name: str, config: dict[str, Any], found: dict[str, dict[str, float]]) 
         "and nothing else, straighter than the data's where strongest q says so; raw samples are not at rest, "
         "relax them (`relax=20`) before using them as such. Quadrupole of the structure factor, ⟨cos 2φ⟩ and "
         "⟨sin 2φ⟩ over the directions φ of q, which symmetry makes zero for the data: "
-        f"{found['prior']['cos_2phi']:.2f} and {found['prior']['sin_2phi']:.2f} for the prior (data "
-        f"{found['test data']['cos_2phi']:.2f} and {found['test data']['sin_2phi']:.2f}): where they are not small, "
+        f"{_directions(found['prior'])} for the prior (data {_directions(found['test data'])}): where they are not small, "
         "the model prefers a direction; `--symmetrise` makes up for that.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _directions(row: dict[str, float]) -> str:
+    return " and ".join(fixed(round(row[f"{name}_2phi"], 2) + 0.0, 2) for name in WAYS)  # no minus before a nought
 
 
 def _cell(value: Any) -> str:
@@ -238,6 +242,14 @@ def _option(name: str, value: Any) -> str:
     return f"--{word} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
+def stages_of(path: Path) -> list[dict[str, Any]]:
+    """What the card tells of a run: its steps and its training; of a model that was shipped before, its stages."""
+    config = runs.read_config(path)
+    if "stages" in config:
+        return config["stages"]
+    return [{"step": runs.read_tensors(path / runs.WEIGHTS)[1], "training": config["training"]}]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -253,10 +265,7 @@ if __name__ == "__main__":
     first = [*asked.stages, asked.run][0]
     if runs.read_config(first).get("start"):
         raise SystemExit(f"{first} began with another run; name that in --stages, before it")
-    stages = [
-        {"step": runs.read_tensors(path / runs.WEIGHTS)[1], "training": runs.read_config(path)["training"]}
-        for path in [*asked.stages, asked.run]
-    ]
+    stages = [stage for path in [*asked.stages, asked.run] for stage in stages_of(path)]
     config["stages"] = stages
     found = measured(trained, asked.reference, asked.samples)
     print(json.dumps(found, indent=1, ensure_ascii=False))
