@@ -9,8 +9,11 @@ finished run and kept beside the figure; a call that is stopped goes on.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +24,16 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from spinloom.anneal import relax
 from spinloom.draw import ENERGY_COLOURS, PAGE, RED, Figure, colour_wheel, draw_texture, tidy
 from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig5
 from spinloom.figures.sheet import INK, Sheet
+from spinloom.files import write_bytes
 from spinloom.findings import Found
 from spinloom.latent import LatentMap, Plane, latent_map
 from spinloom.measure import Table, measure
@@ -38,6 +45,7 @@ from spinloom.run import Run
 from spinloom.search import search
 from spinloom.spectrum import structure_factor
 from spinloom.topology import nodal_centres
+from spinloom.typing import Spins
 
 GOALS = {"I": ("max-mz", "most $M_z$"), "II": ("min-mz", "least $M_z$"), "III": ("min-energy", "least ε")}
 WAYS = {"b": ("I", "II", "#0072b2"), "c": ("I", "III", "#d55e00"), "d": ("II", "III", "#009e73")}
@@ -45,6 +53,8 @@ WAYS = {"b": ("I", "II", "#0072b2"), "c": ("I", "III", "#d55e00"), "d": ("II", "
 
 ASKED = ("population", "generations", "head_start", "inner_relax", "relax")
 """What can be asked of a search."""
+
+ANSWER = "answer.safetensors"
 
 SPAN = (-2, 2)
 """Of either coordinate of the plane."""
@@ -101,13 +111,47 @@ def search_config(given: Fig5, seed: int | None = None) -> SearchConfig:
     return SearchConfig(seed=given.seed if seed is None else seed, **asked)
 
 
-def look_for(folder: Folder, run: Run, goal: str, seed: int, given: Fig5) -> Found:
-    """The answer of a search that is kept."""
+@dataclass(frozen=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        z: the code (n,).
+        spins: its texture (3, H, W) after the sweeps that end the search.
+        report: see :func:`spinloom.findings.reports`.
+    """
+
+    z: Tensor
+    spins: Spins
+    report: Mapping[str, Any]
+
+
+def look_for(folder: Folder, run: Run, goal: str, seed: int, given: Fig5) -> Answer:
+    """The answer of a search. Both are kept: a search that is asked for again brings its candidates to rest again."""
     asked = {name: getattr(given, name) for name in ASKED}
     name = "-".join([goal, str(seed), *(f"{key}{value}" for key, value in asked.items() if value is not None)])
-    found = search(run, folder.hamiltonian, goal, seed=seed, out=folder.kept(name), show=folder.show, **asked)
-    assert isinstance(found, Found)
-    return found
+    place = folder.kept(name)
+    mark = json.dumps([label(run), folder.hamiltonian.as_dict(), name])
+    answer = _kept(place / ANSWER, mark)
+    if answer is None:
+        found = search(run, folder.hamiltonian, goal, seed=seed, out=place, show=folder.show, **asked)
+        assert isinstance(found, Found)
+        answer = Answer(found.z, found.spins, found.report)
+        tensors = {"z": answer.z.contiguous(), "spins": answer.spins.contiguous()}
+        write_bytes(place / ANSWER, save(tensors, {"search": mark, "report": json.dumps(answer.report)}))
+    return answer
+
+
+def _kept(file: Path, mark: str) -> Answer | None:
+    """An answer that is there, of this search; the search itself says what is wrong with a folder of another one."""
+    try:
+        with safe_open(file, "pt") as handle:
+            told = handle.metadata() or {}
+            if told.get("search") != mark:
+                return None
+            return Answer(handle.get_tensor("z"), handle.get_tensor("spins"), json.loads(told["report"]))
+    except (OSError, SafetensorError):
+        return None
 
 
 # a and what was found
@@ -156,7 +200,7 @@ def plane_panel(sheet: Sheet, map_: LatentMap, plane: Plane, top: float) -> None
     sheet.bar(image, (2.3, top - 0.2 - side, 0.09, side), "ε (10⁻³ J)")
 
 
-def found_panels(sheet: Sheet, found: Mapping[str, Found], folder: Folder, top: float) -> None:
+def found_panels(sheet: Sheet, found: Mapping[str, Answer], folder: Folder, top: float) -> None:
     """The three textures after the sweeps, their structure factors and what they are."""
     side, left, gap = 0.95, 3.2, 0.1
     up, across = folder.results["size"]
@@ -206,7 +250,7 @@ def found_panels(sheet: Sheet, found: Mapping[str, Found], folder: Folder, top: 
     colour_wheel(sheet.axes(edge - 0.07, top - 0.2 - tall / 2 - wheel / 2, wheel, wheel), fontsize=7)
 
 
-def shares(found: Found) -> Any:
+def shares(found: Answer) -> Any:
     """S(q) as shares of all at q ≠ 0, (H, W), with q = 0 in the middle and rows towards +q_y."""
     factor = structure_factor(found.spins)
     factor[0, 0] = 0
@@ -288,7 +332,7 @@ def curve(ax: Axes, way: LatentPath, table: Table, quantity: str, fine: bool = F
 # e and f
 
 
-def distributions(sheet: Sheet, found: Mapping[str, Found], folder: Folder) -> None:
+def distributions(sheet: Sheet, found: Mapping[str, Answer], folder: Folder) -> None:
     """The test data's M_z and ε, and where the answers are."""
     data = folder.measured("test-data")
     tall, base, across = 0.95, 0.4, 2.85
@@ -332,7 +376,7 @@ def distributions(sheet: Sheet, found: Mapping[str, Found], folder: Folder) -> N
         tidy(ax)
 
 
-def caption(folder: Folder, found: Mapping[str, Found], given: Fig5) -> str:
+def caption(folder: Folder, found: Mapping[str, Answer], given: Fig5) -> str:
     told = []
     for name, (_, words) in GOALS.items():
         report = found[name].report
