@@ -188,8 +188,8 @@ def card(name: str, config: dict[str, Any], found: dict[str, dict[str, float]]) 
         "and nothing else, straighter than the data's where strongest q says so; raw samples are not at rest, "
         "relax them (`relax=20`) before using them as such. Quadrupole of the structure factor, ⟨cos 2φ⟩ and "
         "⟨sin 2φ⟩ over the directions φ of q, which symmetry makes zero for the data: "
-        f"{_directions(found['prior'])} for the prior (data {_directions(found['test data'])}): where they are not small, "
-        "the model prefers a direction; `--symmetrise` makes up for that.",
+        f"{_directions(found['prior'])} for the prior (data {_directions(found['test data'])}): where they are not "
+        "small, the model prefers a direction; `--symmetrise` makes up for that.",
     ]
     return "\n".join(lines) + "\n"
 
