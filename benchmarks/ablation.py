@@ -23,6 +23,8 @@ from typing import Any
 
 BASE: dict[str, Any] = {"gamma": 0.1}
 FAST: dict[str, Any] = {"rate": 1e-3, "halving": 300}
+MIDDLE: dict[str, Any] = {"rate": 5e-4, "halving": 300}
+GRID: dict[str, Any] = {"networks.grid": True, "networks.whiten": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "γ = 0.001 (paper)": {"gamma": 0.001},
     "γ = 0.1 (base)": {},
@@ -41,8 +43,43 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whitened": {"networks.whiten": True},
     "grid": {"networks.grid": True},
     "grid, whitened": {"networks.grid": True, "networks.whiten": True},
-    "grid, whitened, spectrum 1": {"networks.grid": True, "networks.whiten": True, "spectrum": 1.0},
-    "grid, whitened, spectrum 3": {"networks.grid": True, "networks.whiten": True, "spectrum": 3.0},
+    "grid, whitened, spectrum 1": {**GRID, "spectrum": 1.0},
+    "grid, whitened, spectrum 3": {**GRID, "spectrum": 3.0},
+    "grid, whitened, spectrum 3, rate 5e-4": {**GRID, "spectrum": 3.0, **MIDDLE},
+    "grid, whitened, spectrum 10, rate 5e-4": {**GRID, "spectrum": 10.0, **MIDDLE},
+    "grid, whitened, spectrum 3, rate 5e-4, average 0.99": {**GRID, "spectrum": 3.0, **MIDDLE, "average": 0.99},
+    "grid, whitened, spectrum 3, rate 5e-4, rest 3": {
+        **GRID,
+        "spectrum": 3.0,
+        **MIDDLE,
+        "rest": 3.0,
+        "energy_rise": 300,
+    },
+    "grid, whitened, spectrum 3, rate 5e-4, rest 10": {
+        **GRID,
+        "spectrum": 3.0,
+        **MIDDLE,
+        "rest": 10.0,
+        "energy_rise": 300,
+    },
+    "grid, whitened, spectrum 3, rate 1e-3, rest 10": {
+        **GRID,
+        "spectrum": 3.0,
+        **FAST,
+        "rest": 10.0,
+        "energy_rise": 300,
+    },
+    "grid, whitened, rate 5e-4, rest 3": {**GRID, **MIDDLE, "rest": 3.0, "energy_rise": 300},
+    "lean's recipe": {
+        **GRID,
+        **FAST,
+        "rest": 20.0,
+        "energy_rise": 200,
+        "augment": True,
+        "average": 0.99,
+        "discriminator_rate": 0.25,
+        "gamma": 3e-4,
+    },
     "all but energy": {**FAST, "augment": True, "average": 0.999, "networks.grid": True, "networks.whiten": True},
     "all": {**FAST, "augment": True, "average": 0.999, "energy": 3.0, "networks.grid": True, "networks.whiten": True},
 }
