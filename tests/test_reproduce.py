@@ -48,6 +48,8 @@ def test_the_estimate_comes_before_any_work_and_says_what_it_lacks(made):
 def test_tables_figures_and_a_report_with_them(made):
     out, done = made
     assert "2 trials" in done.stdout and str(out / "report.html") in done.stdout
+    table = done.stdout.splitlines()[:-1]
+    assert all(len(line) <= 80 for line in table) and "…" not in done.stdout  # on a terminal that says no width
     results = json.loads((out / "results.json").read_text())
     assert results["trials"] == 2
     names = {row["name"] for row in results["rows"]}

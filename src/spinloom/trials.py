@@ -41,6 +41,10 @@ QUANTITIES: dict[str, tuple[str, str]] = {
 """What is averaged over the trials, beside the coverages and the time: a column of the tables and its statistic."""
 
 
+TOLD = ("energy_excess", "nodal_points", "coverage_features")
+"""Of these what a terminal shows; the page has them all."""
+
+
 def _size(config: PipelineConfig) -> tuple[int, int]:
     return config.size[0], config.size[1]
 
@@ -380,16 +384,20 @@ def pin_trials(out: Path, config: PipelineConfig, trials: int) -> None:
 
 
 def print_trials(results: Mapping[str, Any]) -> None:
-    """The table of :func:`run_trials` on the terminal: mean ± standard deviation over the trials."""
+    """The table of :func:`run_trials` on a terminal of 80 columns: mean ± standard deviation over the trials."""
     from rich.console import Console
     from rich.table import Table
 
     from spinloom.trials_page import COLUMNS, plain
 
-    used = [name for name in COLUMNS if any(name in row["over_trials"] for row in results["rows"])]
-    table = Table(title=f"{results['trials']} trials")
-    for column in ("", *(COLUMNS[name][0].replace("<sub>", "_").replace("</sub>", "") for name in used)):
-        table.add_column(column, justify="right" if column else "left")
+    used = [name for name in TOLD if any(name in row["over_trials"] for row in results["rows"])]
+    table = Table(title=f"{results['trials']} trials", box=None, padding=(0, 1), header_style="bold")
+    table.add_column("", overflow="fold", max_width=24)
+    for name in used:
+        table.add_column(COLUMNS[name][0], justify="right", no_wrap=True)
     for row in results["rows"]:
         table.add_row(row["name"], *(plain(row, name) for name in used))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if any(plain(row, name)[-1] in "†‡" for row in results["rows"] for name in used):
+        console.print("†, ‡ no claim: outliers inflate it, a control comes near data against data")
