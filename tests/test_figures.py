@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from pretend_gpu import OnGpu, pretend_gpu
@@ -25,7 +28,7 @@ from spinloom.figures.settings import Fig1, Fig3, Fig4, Fig5, FigureSettings
 from spinloom.files import write_json
 from spinloom.networks import NetworkConfig
 from spinloom.report import read_rows, write_report, write_trials_report
-from spinloom.run import build_networks
+from spinloom.run import MODELS, build_networks
 from spinloom.sample import DDLS
 from spinloom.trials import run_trials
 from test_trials import TINY as TRIAL
@@ -33,7 +36,8 @@ from test_trials import TINY as TRIAL
 FIGURES = tuple(f"fig{number}" for number in DRAWN)
 QUICK = FigureSettings(
     fig3=Fig3(resolution=8),
-    fig5=Fig5(resolution=8, images=3, population=4, generations=1, inner_relax=0),
+    fig4=Fig4(steps=2),
+    fig5=Fig5(resolution=8, images=3, population=4, generations=1, inner_relax=0, relax=0),
 )
 TINY = replace(TRIAL, ddls=DDLS(steps=2))
 
@@ -42,6 +46,11 @@ def figures(*arguments):
     threads = {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "spinloom", "figures", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | threads)
+
+
+def caption_of(path):
+    with Image.open(path) as image:
+        return image.info["Description"]
 
 
 def png_size(content):
@@ -67,8 +76,6 @@ def drawn(trials):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_a_page_wide_and_carries_its_caption(drawn, name):
-    from PIL import Image
-
     path = drawn / f"{name}.png"
     width, height = png_size(path.read_bytes())
     assert width == 1540 and 700 < height < 2100  # 7 inches at 220 dots, no taller than a page
@@ -112,6 +119,57 @@ def test_networks_may_be_on_a_gpu(drawn, trials, tmp_path):
             assert all(torch.allclose(theirs[key].double(), ours[key].double(), atol=1e-4) for key in ours)
     for number in (1, 3, 4, 5, 6):
         assert png_size((tmp_path / "there" / f"fig{number}.png").read_bytes())[0] == 1540
+
+
+@pytest.mark.parametrize("objective", ["hybrid", "gan", "vae"])
+def test_of_a_single_run_there_are_the_figures_that_need_its_networks_alone(trials, tmp_path, objective):
+    there = [3, 5, 6] if objective == "vae" else [3, 4, 5, 6]
+    run = trials / "trial-0" / objective
+    written = draw_figures(run, out=tmp_path / "out", settings=QUICK, show=False)
+    assert written == [tmp_path / "out" / f"fig{number}.png" for number in there]
+    for path in written:
+        caption = caption_of(path)
+        width, height = png_size(path.read_bytes())
+        assert width == 1540 or (path.name == "fig3.png" and width > 500)
+        assert caption.startswith(f"The paper’s Fig. {path.stem[3]}") and 300 < height < 2100
+        assert "test data" not in caption and "folder" not in caption
+    name = {"hybrid": "hybrid", "gan": "GAN", "vae": "VAE"}[objective]
+    absent = {"hybrid": None, "gan": "encoder", "vae": "discriminator"}[objective]
+    assert ("This run has no" in caption_of(written[-1])) == (absent is not None)
+    assert absent is None or f"no {absent}:" in caption_of(written[-1])
+    assert f"Codes of the {name} found" in caption_of(written[there.index(5)])
+    assert not (run / "figures").exists()
+    for number in {1, 2, 3, 4, 5, 6} - set(there):
+        with pytest.raises(BadInput, match=rf"only={number}: needs .*there are {', '.join(map(str, there))}"):
+            draw_figures(run, [6, number], tmp_path / "not", show=False)
+        assert not (tmp_path / "not").exists()
+
+
+def test_a_run_has_figures_of_its_own_and_a_model_of_the_package_none(trials, tmp_path):
+    run = trials / "trial-0" / "hybrid"
+    done = figures(run, "--only", 4, 6, "--fig4.steps", 3, "--fig4.step-size", 0.05, "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [str(run / "figures" / f"fig{number}.png") for number in (4, 6)]
+    assert "(ascent, α = 0.05)" in caption_of(run / "figures" / "fig4.png")
+    before = sorted(MODELS.rglob("*"))
+    for path in ("labyrinth-128", MODELS / "labyrinth-128"):
+        done = figures(path, "--only", 6)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--out" in done.stderr and len(done.stderr.splitlines()) == 1
+    (written,) = draw_figures("labyrinth-128", [6], tmp_path / "out", show=False)
+    assert "128 × 128 sites" in caption_of(written) and sorted(MODELS.rglob("*")) == before
+    with pytest.raises(BadInput, match="only=2: needs the data and all models"):
+        draw_figures("labyrinth-128", [2], tmp_path / "not")
+
+
+def test_of_a_run_of_unknown_hamiltonian_there_is_its_architecture(trials, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trials / "trial-0" / "hybrid", run, ignore=shutil.ignore_patterns("figures"))
+    config = json.loads((run / "config.json").read_text())
+    write_json(run / "config.json", config | {"data": config["data"] | {"hamiltonian": None}})
+    with pytest.raises(BadInput, match="only=5: needs a Hamiltonian.*there are 6"):
+        draw_figures(run, [5], show=False)
+    assert draw_figures(run, show=False) == [run / "figures" / "fig6.png"]
 
 
 def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path):

@@ -30,7 +30,7 @@ COMMANDS = {
     "run": "The whole pipeline: anneal, train, sample, measure, draw (resumes).",
     "reproduce": "Data set, repeated trials, every table and figure; says first how long it takes.",
     "trials": "Independent trainings of each objective on one data set, and their table (resumes).",
-    "figures": "The paper's Figs. 1-6 from a finished folder.",
+    "figures": "The paper's Figs. 1-6 from a finished folder, 3-6 of a single run.",
     "map": "Planes through latent space: energy, nodal points and logits, their walls, and what lies on both sides.",
     "explain": "DDLS watched: paths of codes, Grad-CAM beside the nodal points, the rules compared.",
     "search": "Look for the texture of most or least energy, M_z, charge, … in latent space.",

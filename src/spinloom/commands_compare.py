@@ -253,26 +253,29 @@ def figures(
     folder: Path,
     /,
     *,
-    only: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Numbers of the paper's figures.")] = (),
+    only: Annotated[
+        tuple[int, ...], Parameter(consume_multiple=True, help="Numbers of the paper's figures. Default: all.")
+    ] = (),
     out: Annotated[Path | None, Parameter(help="Where they go; else FOLDER/figures, and into its report.")] = None,
     device: Device = "cpu",
     settings: Annotated[FigureSettings, Parameter(name="*")] = FigureSettings(),  # noqa: B008
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """The paper's Figs. 1-6 from a finished folder of `run`, `trials` or `reproduce`; resumes.
+    """The paper's Figs. 1-6 from a finished folder of `run`, `trials` or `reproduce`, or 3-6 of a single run; resumes.
 
-    Maps, paths and searches are kept beside the figures, so that drawing one again takes no time.
+    A model that comes with the package needs --out. Maps, paths and searches are kept beside the figures, so that
+    drawing one again takes no time.
 
     Parameters
     ----------
     folder
-        Finished folder of `run`, `trials` or `reproduce`.
+        Finished folder of `run`, `trials` or `reproduce`; a run's; or the name of a model that comes with the package.
     """
-    from spinloom.figures.every import DRAWN, draw_figures
+    from spinloom.figures.every import draw_figures
 
     silent = quiet or as_json
-    written = draw_figures(folder, only or tuple(DRAWN), out, settings, not silent, listener(silent), device)
+    written = draw_figures(folder, only, out, settings, not silent, listener(silent), device)
     if as_json:
         print_json([str(path) for path in written])
     else:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from spinloom.anneal import anneal, available_threads, relax
 from spinloom.errors import BadInput
+from spinloom.figures.fig4 import rule_of
 from spinloom.figures.fig5 import GOALS, WAYS, search_config
 from spinloom.figures.settings import FigureSettings
 from spinloom.findings import BLOCK, MOST_BLOCKS, OVER_RELAX
@@ -126,15 +127,15 @@ def _sampling(config: PipelineConfig, nets: Mapping[str, nn.Module], trials: int
     found = {"sample by the prior": 4 * trials * chunks * _seconds(lambda: decode(z))}
     if config.ddls_samples:
         chunks = -(-config.ddls_samples // CHUNK)
-        found["sample by DDLS"] = 2 * trials * chunks * _driving(config, nets, device)
+        found["sample by DDLS"] = 2 * trials * chunks * config.ddls.steps * _driving(config, nets, device)
     return found
 
 
 def _driving(config: PipelineConfig, nets: Mapping[str, nn.Module], device: str) -> float:
-    """A chunk of codes, all steps."""
+    """A step of a chunk of codes."""
     z = prior_latents(0, CHUNK, config.networks.latent).to(device)
     one = replace(config.ddls, steps=1)
-    return config.ddls.steps * _seconds(lambda: drive(z, nets["generator"], nets["discriminator"], one))
+    return _seconds(lambda: drive(z, nets["generator"], nets["discriminator"], one))
 
 
 def _figures(
@@ -153,10 +154,11 @@ def _figures(
 
     few()  # compiles
     chunk = _seconds(few) / 2  # 64 codes are two
+    steps = rule_of(settings.fig4, config.ddls).steps
     codes = len(OBJECTIVES) * settings.fig3.resolution**2 + settings.fig5.resolution**2
-    codes += len(WAYS) * BETWEEN * settings.fig5.images + CHUNK * config.ddls.steps
+    codes += len(WAYS) * BETWEEN * settings.fig5.images + CHUNK * steps
     return {
-        "the figures' maps and paths": codes / CHUNK * chunk + _driving(config, nets, device),
+        "the figures' maps and paths": codes / CHUNK * chunk + steps * _driving(config, nets, device),
         "the searches of Fig. 5": len(GOALS) * _search(config, decode, settings),
     }
 

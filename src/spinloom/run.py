@@ -324,8 +324,8 @@ def shipped() -> list[str]:
     return sorted(folder.parent.name for folder in MODELS.glob(f"*/{CONFIG}"))
 
 
-def _found(path: Path | str) -> Path:
-    """A folder; of this name in the package if there is none here."""
+def place_of(path: Path | str) -> Path:
+    """A run's folder; of this name in the package if there is none here."""
     folder = Path(path)
     if not folder.exists() and str(path) in shipped():
         return MODELS / str(path)
@@ -357,7 +357,7 @@ def load(path: Path | str, device: str = "cpu") -> Run:
     from spinloom.objectives import OBJECTIVES
 
     check_device(device)
-    folder = _found(path)
+    folder = place_of(path)
     config = read_config(folder)
     try:
         networks = NetworkConfig(**{**config["networks"], "size": tuple(config["networks"]["size"])})

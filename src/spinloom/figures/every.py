@@ -1,4 +1,4 @@
-"""Figures by number, with their settings, into a finished folder and its report."""
+"""Figures by number, with their settings, into a finished folder and its report, or of a single run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from spinloom.latent import Plane, checked_grid
 from spinloom.paths import checked_images
 from spinloom.processor import for_networks
 from spinloom.report import FIGURES, write_report, write_trials_report
+from spinloom.sample import DDLS
 
 DRAWN: dict[int, Callable[[Folder, Any], tuple[Figure, str]]] = {
     1: fig1.draw, 2: fig2.draw, 3: fig3.draw, 4: fig4.draw, 5: fig5.draw, 6: fig6.draw,
@@ -35,6 +36,8 @@ def check_settings(settings: FigureSettings, latent: int, held_out: int, only: S
     if 3 in only:
         checked_grid(fig3.SPAN, settings.fig3.resolution)
         Plane.along(latent, settings.fig3.axes, settings.fig3.seed)
+    if 4 in only:
+        fig4.rule_of(settings.fig4, DDLS())
     if 5 in only:
         checked_grid(fig5.SPAN, settings.fig5.resolution)
         checked_images(settings.fig5.images)
@@ -44,30 +47,37 @@ def check_settings(settings: FigureSettings, latent: int, held_out: int, only: S
 
 def draw_figures(
     path: Path | str,
-    only: Sequence[int] = tuple(DRAWN),
+    only: Sequence[int] = (),
     out: Path | str | None = None,
     settings: FigureSettings = FigureSettings(),  # noqa: B008
     show: bool = True,
     say: Callable[[str], None] = lambda line: None,
     device: str = "cpu",
 ) -> list[Path]:
-    """Draw the paper's figures ``only`` (1 to 6) of a finished folder of a pipeline or of trials.
+    """Draw the paper's figures ``only`` (1 to 6; none: all) of a finished folder of a pipeline or of trials.
 
-    They go into ``path/figures`` and the folder's report, or into ``out``, each as a PNG that carries its caption.
-    Maps, paths and searches are computed from the runs and kept beside them: drawn again, a figure takes no time,
-    and a call that was stopped goes on. ``device`` is where the networks are.
+    Of a single run, by its folder or by the name of a model that comes with the package, there are those that need
+    networks alone, 3 to 6. They go into ``path/figures`` and the folder's report, or into ``out``, each as a PNG that
+    carries its caption. Maps, paths and searches are computed from the runs and kept beside them: drawn again, a figure
+    takes no time, and a call that was stopped goes on. ``device`` is where the networks are.
 
     Returns:
-        The files, in the order of ``only``; with ``out=None`` the report's path is the last.
+        The files, in the order of ``only``; with ``out=None`` the path of a finished folder's report is the last.
 
     Raises:
-        BadInput: not a finished folder; no such figure or device; a bad setting.
+        BadInput: neither a finished folder nor a run; no such figure or device; a bad setting.
     """
     folder = Folder.open(Path(path), None if out is None else Path(out), show, device)
     for number in only:
         if number not in DRAWN:
             raise BadInput(f"only={number}: the paper's figures are {min(DRAWN)} to {max(DRAWN)}; use some of these")
-    check_settings(settings, folder.latent, len(folder.test_data), only)
+    drawable = [number for number in DRAWN if folder.lacks(number) is None]
+    for number in only:
+        if number not in drawable:
+            there = ", ".join(map(str, drawable))
+            raise BadInput(f"only={number}: needs {folder.lacks(number)}; of {path}, a single run, there are {there}")
+    only = only or drawable
+    check_settings(settings, folder.latent, len(folder.test_data) if 1 in only else 0, only)
     written = []
     for number in only:
         say(f"Fig. {number}")
@@ -77,6 +87,6 @@ def draw_figures(
         file = folder.out / f"fig{number}.png"
         write_bytes(file, png_bytes(figure, " ".join(caption.split())))
         written.append(file)
-    if folder.out == folder.path / FIGURES:
+    if folder.single is None and folder.out == folder.path / FIGURES:
         written.append(write_report(folder.path) if folder.trials is None else write_trials_report(folder.path))
     return written

@@ -1,4 +1,4 @@
-"""Fig. 3: a plane through the latent spaces of the VAE, the GAN and the hybrid: energy, logit, and what lies there.
+"""Fig. 3: a plane through the latent spaces of VAE, GAN and hybrid, or of a single run: energy, logit, what lies there.
 
 a: ε of what the codes decode to, along two axes of latent space. b: the discriminators' logits. c: textures at k and m
 in two neighbouring domains and at l on the wall between them, what changes circled; d: that place magnified. The maps
@@ -15,7 +15,6 @@ from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig3
 from spinloom.latent import Plane, latent_map
 from spinloom.map_charts import MapPanel, map_figure
-from spinloom.objectives import OBJECTIVES
 from spinloom.rows import display_name
 
 SPAN = (-2, 2)
@@ -26,7 +25,7 @@ def draw(folder: Folder, given: Fig3) -> tuple[Figure, str]:
     """The figure and its caption."""
     panels = []
     plane = None
-    for objective in OBJECTIVES:
+    for objective in folder.objectives:
         run = folder.run(objective)
         decode, H = run.decode, folder.hamiltonian
         score = run.discriminator if "discriminator" in run.nets else None
@@ -47,10 +46,11 @@ def caption(panels: Sequence[MapPanel], plane: Plane, given: Fig3) -> str:
             points = ", ".join(map(str, panel.crossing.nodal_points))
             change = f"{panel.crossing.charge_difference:+d}".replace("-", "−")
             told += f" {panel.name}: {points} nodal points at k, l, m; Q changes by {change}."
+    own = ", each column from its own lowest value on, all with the same colour for the same difference"
+    none = " A VAE has none." if any(panel.map_.logits is None for panel in panels) else ""
     return f"""The paper’s Fig. 3, on the plane of the axes {plane.names[0]} and {plane.names[1]}, the other components
     of the code being the prior’s draw of seed {given.seed}; {given.resolution} × {given.resolution} codes.
-    (a) ε of the textures they decode to, each column from its own lowest value on, all with the same colour for the
-    same difference. (b) The discriminator’s logit, brighter where it sees data; a VAE has none. (c) The textures at k
-    and m, flat places of two neighbouring domains, and at l on the wall between them, picked as the steepest wall of
-    the map; what changes is circled. (d) That place magnified, nodal points circled; below, ε in J, the nodal
-    points and the charge of the whole texture.{told}"""
+    (a) ε of the textures they decode to{own if len(panels) > 1 else ""}. (b) The discriminator’s logit, brighter where
+    it sees data.{none} (c) The textures at k and m, flat places of two neighbouring domains, and at l on the wall
+    between them, picked as the steepest wall of the map; what changes is circled. (d) That place magnified, nodal
+    points circled; below, ε in J, the nodal points and the charge of the whole texture.{told}"""

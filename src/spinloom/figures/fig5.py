@@ -1,10 +1,11 @@
-"""Fig. 5: the textures of most and least M_z and of least energy that the hybrid's latent space holds, and the ways
-between them.
+"""Fig. 5: the textures of most and least M_z and of least energy in the latent space of the hybrid, or of a single run,
+and the ways between them.
 
 a: the plane through the three codes, I (most M_z), II (least M_z) and III (least ε); beside it what they are, with
 their structure factors. b–d: textures on the straight lines I–II, I–III and II–III, and along them ε, M_z, Q and nodal
-points. e, f: where the three lie in the test data's distributions of M_z and ε. Searches and map are computed from the
-finished run and kept beside the figure; a call that is stopped goes on.
+points. e, f: where the three lie in the test data's distributions of M_z and ε; a single run has no data, and it is
+those of its prior's relaxed textures. Searches and map are computed from the finished run and kept beside the figure; a
+call that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from spinloom.measure import Table, measure
 from spinloom.optimise import SearchConfig
 from spinloom.paths import Path as LatentPath
 from spinloom.paths import interpolate
-from spinloom.rows import fixed
+from spinloom.rows import display_name, fixed
 from spinloom.run import Run
+from spinloom.sample import decoded, prior_latents
 from spinloom.search import search
 from spinloom.spectrum import structure_factor
 from spinloom.topology import nodal_centres
@@ -65,10 +67,13 @@ SHOWN = 9
 SWEEPS = 50
 """Zero-temperature sweeps of the dashed curves."""
 
+BESIDE = 500
+"""Textures of the prior that the answers of a single run are seen beside."""
+
 
 def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
     """The figure and its caption."""
-    run = folder.run("hybrid")
+    run = folder.model
     # every search has first codes of its own, so that short ones cannot end at one code
     found = {
         name: look_for(folder, run, goal, given.seed + number, given)
@@ -97,7 +102,7 @@ def draw(folder: Folder, given: Fig5) -> tuple[Figure, str]:
         strip(sheet, letter, way, top, side, tall, margin, gap)
         top -= tall + 0.24
     curve_panels(sheet, ways, folder, top)
-    distributions(sheet, found, folder)
+    distributions(sheet, found, *beside(folder, given))
     return sheet.figure, caption(folder, found, given)
 
 
@@ -332,21 +337,29 @@ def curve(ax: Axes, way: LatentPath, table: Table, quantity: str, fine: bool = F
 # e and f
 
 
-def distributions(sheet: Sheet, found: Mapping[str, Answer], folder: Folder) -> None:
-    """The test data's M_z and ε, and where the answers are."""
-    data = folder.measured("test-data")
+def beside(folder: Folder, given: Fig5) -> tuple[str, Table]:
+    """What the answers are seen beside: the test data or, where there are none, textures of the prior, relaxed."""
+    if folder.single is None:
+        return "test data", folder.measured("test-data")
+    z = prior_latents(given.seed, BESIDE, folder.latent)
+    relaxed = relax(decoded(folder.model.decode, z), folder.hamiltonian, SWEEPS)
+    return "the prior", measure(relaxed, folder.hamiltonian)
+
+
+def distributions(sheet: Sheet, found: Mapping[str, Answer], name: str, table: Table) -> None:
+    """M_z and ε of the textures of a table, called ``name``, and where the answers are."""
     tall, base, across = 0.95, 0.4, 2.85
-    ground = folder.results.get("ground_state")
+    ground = found["III"].report["ground_state"]
     panels = (
         ("e", "mz", 1.0, "$M_z$", ("I", "II"), None),
         ("f", "energy_excess", 1e3, "ε (10⁻³ J)", ("III",), ground and 1e3 * ground["energy_excess"]),
     )
-    for number, (letter, quantity, scale, name, ends, lowest) in enumerate(panels):
+    for number, (letter, quantity, scale, symbol, ends, lowest) in enumerate(panels):
         left = 0.55 + number * (across + 0.68)
         ax = sheet.axes(left, base, across, tall)
         sheet.letter(letter, left - 0.51, base + tall + 0.22)
-        values = scale * np.asarray(data[quantity], float)
-        ax.hist(values, bins=40, color="0.62", label="test data")
+        values = scale * np.asarray(table[quantity], float)
+        ax.hist(values, bins=40, color="0.62")
         most = ax.get_ylim()[1]
         for height, end in zip((0.44, 0.27), ends, strict=False):
             stages = found[end].report["stages"]
@@ -357,9 +370,10 @@ def distributions(sheet: Sheet, found: Mapping[str, Answer], folder: Folder) -> 
             # beside its line, towards the data
             right = relaxed < float(np.median(values))
             words = f"  {end}: {fixed(relaxed, 3 if scale == 1 else 1)}  "
-            ax.text(relaxed, height * most, words, ha="left" if right else "right", va="center", fontsize=7)
+            text = ax.text(relaxed, height * most, words, ha="left" if right else "right", va="center", fontsize=7)
+            text.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="white")])
         handles = [
-            Rectangle((0, 0), 1, 1, fc="0.62", label="test data"),
+            Rectangle((0, 0), 1, 1, fc="0.62", label=name),
             Line2D([], [], ls="none", marker="v", ms=5, mfc="white", mec=RED, label="as decoded"),
             Line2D([], [], ls="none", marker="v", ms=5, color=RED, label="relaxed"),
         ]
@@ -368,8 +382,9 @@ def distributions(sheet: Sheet, found: Mapping[str, Answer], folder: Folder) -> 
             handles.append(Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="ground state"))
         ax.margins(x=0.06)
         ax.set_ylim(0, 1.05 * most)
-        ax.set_xlabel(name, fontsize=8, labelpad=2)
+        ax.set_xlabel(symbol, fontsize=8, labelpad=2)
         ax.set_ylabel("textures", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(6))
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.98), "borderpad": 0}
         ax.legend(handles=handles, ncols=4, fontsize=7, frameon=False, handlelength=1.4, columnspacing=1.0, **above)
@@ -384,9 +399,11 @@ def caption(folder: Folder, found: Mapping[str, Answer], given: Fig5) -> str:
         before, after = (fixed(report["stages"][stage][quantity], 4) for stage in ("decoded", "relaxed"))
         kind = report["pattern"]["kind"]
         told.append(f"{name} ({words.replace('$', '')}): {letter} = {before} as decoded, {after} relaxed, {kind}")
-    return f"""The paper’s Fig. 5. Codes of the hybrid found by a genetic algorithm (seeds
-    {given.seed} to {given.seed + 2}, {given.head_start} gradient steps before it): {"; ".join(told)}. (a) ε on the
-    plane through the three codes, and the lines between them; beside it the textures after the sweeps that end each
+    theirs = f"M_z and ε of {BESIDE} textures of the prior after {SWEEPS} zero-temperature sweeps"
+    theirs = "The test data’s M_z and ε" if folder.single is None else theirs
+    return f"""The paper’s Fig. 5. Codes of the {display_name(folder.model.objective)} found by a genetic algorithm
+    (seeds {given.seed} to {given.seed + 2}, {given.head_start} gradient steps before it): {"; ".join(told)}. (a) ε on
+    the plane through the three codes, and the lines between them; beside it the textures after the sweeps that end each
     search, framed red, and their structure factors as shares of all at q ≠ 0; the dashed circle is the spiral’s |q|.
     (b–d) Textures G(z) on the straight lines, ends framed, nodal points circled, ε above in 10⁻³ J; below, what is
-    measured on {given.images} textures of each. (e, f) The test data’s M_z and ε, and those of I, II, III."""
+    measured on {given.images} textures of each. (e, f) {theirs}, and those of I, II, III."""

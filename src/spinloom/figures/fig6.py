@@ -17,7 +17,7 @@ from spinloom.draw import PAGE, Figure
 from spinloom.figures.folder import Folder
 from spinloom.figures.sheet import INK, PLAYERS, Sheet
 from spinloom.networks import NetworkConfig, PeriodicConv2d, ResBlock
-from spinloom.run import build_networks
+from spinloom.run import Run, build_networks
 
 NETWORKS = {"generator": "G", "discriminator": "D", "encoder": "E"}
 """The networks in the paper's order (b, c, d), each with its letter."""
@@ -143,7 +143,7 @@ def _layer(module: nn.Module, seen: Mapping[nn.Module, tuple[tuple[int, ...], tu
 
 def draw(folder: Folder, given: None = None) -> tuple[Figure, str]:
     """The figure and its caption."""
-    config = folder.run("hybrid").networks
+    config = folder.model.networks
     layers = network_layers(config)
     row, head, foot = 0.235, 0.42, 0.06
     longest = max(map(len, layers.values()))
@@ -165,7 +165,7 @@ def draw(folder: Folder, given: None = None) -> tuple[Figure, str]:
     sheet.letter("a", 0.04, sheet.height - 0.03)
     sheet.words("residual block", 0.19, sheet.height - 0.1, fontsize=9, fontweight="bold", ha="left")
     block(sheet, 0.06, sheet.height - head, config)
-    return sheet.figure, caption(config)
+    return sheet.figure, caption(config, folder.single)
 
 
 def column(
@@ -224,10 +224,13 @@ def _small(sheet: Sheet, words: str, x: float, y: float, wide: float) -> None:
 _CIRCLE: dict[str, Any] = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": INK, "linewidth": 0.9}
 
 
-def caption(config: NetworkConfig) -> str:
+def caption(config: NetworkConfig, single: Run | None) -> str:
     height, width = config.size
-    return f"""The paper’s Fig. 6 for the networks of this folder, on {height} × {width} sites with a code of
+    whose = "run" if single else "folder"
+    absent = [name for name in NETWORKS if single and name not in single.nets]
+    told = f" This run has no {absent[0]}: it is as its settings would have it." if absent else ""
+    return f"""The paper’s Fig. 6 for the networks of this {whose}, on {height} × {width} sites with a code of
     n = {config.latent} numbers. (a) The pre-activation residual block; the discriminator’s has no batch normalisation
     (BN). (b) Generator, (c) discriminator, (d) encoder; beside every layer stands the shape of what comes out,
     channels × rows × columns (4²: 4 × 4), as read off the running modules. All convolutions are padded periodically;
-    all layers of the discriminator are normalised spectrally. LReLU: leaky ReLU of slope {config.slope:g}."""
+    all layers of the discriminator are normalised spectrally. LReLU: leaky ReLU of slope {config.slope:g}.{told}"""

@@ -54,12 +54,16 @@ class Fig4:
 
     Attributes:
         seed: of the codes that are watched.
+        steps: in which they are driven; the folder's own unless given, 100 of a single run.
+        step_size: of these; the folder's own unless given, 0.1 of a single run.
     """
 
     seed: int = 0
+    steps: int | None = None
+    step_size: float | int | None = None
 
     def __post_init__(self) -> None:
-        _counts("fig4", self, "seed")
+        _counts("fig4", self, "seed", "steps")
 
 
 @dataclass(frozen=True)
