@@ -167,7 +167,7 @@ def test_of_a_run_of_unknown_hamiltonian_there_is_its_architecture(trials, tmp_p
     shutil.copytree(trials / "trial-0" / "hybrid", run, ignore=shutil.ignore_patterns("figures"))
     config = json.loads((run / "config.json").read_text())
     write_json(run / "config.json", config | {"data": config["data"] | {"hamiltonian": None}})
-    with pytest.raises(BadInput, match="only=5: needs a Hamiltonian.*there are 6"):
+    with pytest.raises(BadInput, match=r"only=5: needs a Hamiltonian.*there are 6"):
         draw_figures(run, [5], show=False)
     assert draw_figures(run, show=False) == [run / "figures" / "fig6.png"]
 
