@@ -170,7 +170,7 @@ def test_the_commands_in_a_page_are_ones(page):
     """Parsed as they stand there, and not run: the command is there, its options, and their values are possible."""
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(spinloom \S+ [^`]+)`", text)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(spinloom [^`\s]+\s[^`]+)`", text)
     lines = [re.sub(r"\$\w+", "1", line) for line in lines if "…" not in line]
     for line in lines:
         words = shlex.split(line, comments=True)
