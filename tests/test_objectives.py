@@ -285,6 +285,29 @@ def test_all_players_move_from_one_state():
             assert torch.allclose(now, then - 0.5 * gradient, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", [VAE, GAN, Hybrid])
+def test_in_bfloat16_a_player_enters_autocast_once_and_one_pass_is_the_separate_ones(kind, monkeypatch):
+    objective = kind(gamma=0.2, precision="bfloat16")
+    nets, spins, draw = scene(objective, torch.float32)
+    together, _ = objective.gradients(nets, spins, draw)
+    entered = []
+
+    class Counted(torch.autocast):
+        def __enter__(self):
+            entered.append(self._enabled)
+            return super().__enter__()
+
+    nets, spins, draw = scene(objective, torch.float32)  # an own pass moves the spectral norms
+    monkeypatch.setattr(torch, "autocast", Counted)
+    losses = objective.losses(nets, spins, draw)
+    assert sum(entered) == len(objective.players)
+    apart = separate_gradients(nets, objective.players, losses)
+    for player, gradients in together.items():
+        one, other = (torch.cat([g.flatten() for g in every]) for every in (gradients, apart[player]))
+        assert one.dtype == torch.float32
+        assert float((one - other).norm()) < 0.02 * float(other.norm())
+
+
 def test_kl_is_the_closed_form_and_the_integral():
     torch.manual_seed(0)
     mu, logvar = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)

@@ -29,9 +29,10 @@ def run(*command, fine=True):
     return done
 
 
-def test_two_processes_have_the_gradients_of_one(tmp_path):
-    run(sys.executable, WORKER, tmp_path / "one")
-    run(*TORCHRUN, WORKER, tmp_path / "two")
+@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-5), ("bfloat16", 0.05)])
+def test_two_processes_have_the_gradients_of_one(tmp_path, precision, apart):
+    run(sys.executable, WORKER, tmp_path / "one", precision)
+    run(*TORCHRUN, WORKER, tmp_path / "two", precision)
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
     assert one.keys() == two.keys() and len(one) > 100
     largest = {}  # of a player's gradients; a bias in front of a batch normalisation has none but rounding
@@ -40,7 +41,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
         largest[player] = max(largest.get(player, 0.0), float(tensor.abs().max()))
     assert min(largest.values()) > 1e-4
     for name, tensor in one.items():
-        assert float((tensor - two[name]).abs().max()) <= 1e-5 * largest[name.rsplit("/", 1)[0]], name
+        assert float((tensor - two[name]).abs().max()) <= apart * largest[name.rsplit("/", 1)[0]], name
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,40 @@ def test_a_resumed_training_has_the_bits_of_one_never_stopped(data, tmp_path, ob
     assert all({k: v for k, v in resumed[m["step"]].items() if k != "seconds"} == m for m in lines)
 
 
+EVERYTHING = replace(NETWORKS, latent=16, grid=True, whiten=True)
+PHYSICS = {"energy": 0.5, "rest": 2.0, "rest_sweeps": 3, "spectrum": 0.5}
+
+
+@pytest.mark.parametrize("objective", ["vae", "gan", "hybrid"])
+def test_a_step_in_bfloat16_is_close_to_one_in_float32_and_all_it_keeps_is_float32(data, tmp_path, objective):
+    lines = {}
+    for precision in ("float32", "bfloat16"):
+        more = {**PHYSICS, "r1": 0.01, "instance_noise": 0.1, "average": 0.9, "precision": precision}
+        config = settings(objective=objective, steps=1, log_every=1, **more)
+        run = train(data, tmp_path / precision, EVERYTHING, config, show=False)
+        (lines[precision],) = read_metrics(tmp_path / precision)
+        kept = read_tensors(tmp_path / precision / CHECKPOINT)[0]
+        assert all(t.dtype == torch.float32 for t in kept.values() if t.is_floating_point())
+        assert float((sl.sample(run, 5).norm(dim=1) - 1).abs().max()) < 1e-6
+    one, other = ({k: v for k, v in line.items() if k != "seconds"} for line in lines.values())
+    assert other == pytest.approx(one, rel=0.01, abs=0.01)
+    assert other != one
+    assert not same_weights(tmp_path / "float32", tmp_path / "bfloat16")
+
+
+def test_a_training_in_bfloat16_learns_and_resumes_with_the_same_bits(data, tmp_path):
+    config = settings(steps=40, rate=2e-3, log_every=1, precision="bfloat16", average=0.9, **PHYSICS)
+    train(data, tmp_path / "whole", EVERYTHING, config, show=False)
+    train(data, tmp_path / "parts", EVERYTHING, replace(config, steps=17), show=False)
+    train(data, tmp_path / "parts", EVERYTHING, config, show=False)
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    errors = [line["reconstruction"] for line in read_metrics(tmp_path / "whole")]
+    assert all(np.isfinite(errors))
+    assert np.mean(errors[-5:]) < 0.9 * np.mean(errors[:5])
+    with pytest.raises(BadInput, match=r"training\.precision: bfloat16 there, float32 asked"):
+        train(data, tmp_path / "parts", EVERYTHING, replace(config, precision="float32"), show=False)
+
+
 CHILD = """
 import json, sys
 from spinloom import open_dataset
@@ -280,6 +314,7 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
         "discriminator_rate",
         "watch_every",
         "tensorboard",
+        "precision",
     ):
         del config["training"][name]
     for name in ("patch", "coarsest", "grid", "whiten"):
@@ -404,6 +439,7 @@ def test_metrics_are_json_lines_with_the_losses(data, tmp_path):
         ({"rest": -1.0}, "rest=-1.0"),
         ({"rest_sweeps": 0}, "rest_sweeps=0"),
         ({"beta": -0.1}, "beta=-0.1"),
+        ({"precision": "half"}, "precision='half': unknown; use float32 or bfloat16"),
     ],
 )
 def test_settings_without_meaning_are_refused(wrong, says):

@@ -21,13 +21,13 @@ H = Hamiltonian(D=0.6)
 PHYSICS = {"energy": 0.5, "above": EnergyLevel(H, -2.0, 0.16), "rest": 0.3, "still": Rest(H, 3), "spectrum": 0.4}
 
 
-def main(out: str) -> None:
+def main(out: str, precision: str = "float32") -> None:
     with joined("cpu") as (crew, _):
         found = {}
         for shapes, (name, kind) in itertools.product(NETWORKS, OBJECTIVES.items()):
             networks = NETWORKS[shapes]
             name = f"{shapes}/{name}"
-            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01, **PHYSICS)
+            objective = kind(beta=0.03, gamma=0.2, instance_noise=0.1, r1=0.01, precision=precision, **PHYSICS)
             nets = build_networks(networks, objective.players, seed=3)
             for net in nets.values():
                 synced(net, crew).train()
@@ -49,4 +49,4 @@ def main(out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

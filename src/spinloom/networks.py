@@ -9,6 +9,7 @@ and the slope are not in the paper's text: they are this package's assumptions.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -210,6 +211,12 @@ class ResBlock(nn.Module):
         return across + self.conv2(inner)
 
 
+def in_float32(x: Tensor) -> AbstractContextManager[Any]:
+    """Inside, autocast is off where ``x`` is: for what bfloat16's 8 bits are too few for."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
 def unit(vectors: Tensor) -> Tensor:
     """Vectors (n, 3, H, W) over their lengths; a reduction over so short an axis is slow on CPUs, a sum is not."""
     x, y, z = vectors.unbind(1)
@@ -265,9 +272,11 @@ class Generator(nn.Module):
         sides = self.config.bottom
         x = self.first(z.unflatten(1, (-1, *sides))) if self.config.grid else self.first(z).unflatten(1, (-1, *sides))
         x = self.last(F.leaky_relu(self.norm(self.blocks(x)), self.config.slope))
-        if self.config.head > 1:
-            x = self.rows @ x @ self.columns.T
-        return unit(x)
+        with in_float32(z):
+            x = x.to(z.dtype)
+            if self.config.head > 1:
+                x = self.rows @ x @ self.columns.T
+            return unit(x)
 
 
 def _descent(config: NetworkConfig, base: int, norm: bool, around=_plain) -> tuple[nn.Sequential, int]:
@@ -366,9 +375,10 @@ class Encoder(nn.Module):
         x = F.leaky_relu(self.norm(self.blocks(spins)), self.slope)
         if isinstance(self.last, nn.Linear):
             x = x.flatten(1)
-        mu, logvar = self.last(x).chunk(2, dim=1)
-        mu, logvar = mu.flatten(1), logvar.flatten(1)
-        return (mu if self.whitening is None else self.whitening(mu, logvar)), logvar
+        with in_float32(spins):
+            mu, logvar = self.last(x.to(spins.dtype)).chunk(2, dim=1)
+            mu, logvar = mu.flatten(1), logvar.flatten(1)
+            return (mu if self.whitening is None else self.whitening(mu, logvar)), logvar
 
 
 class Discriminator(nn.Module):
@@ -386,8 +396,16 @@ class Discriminator(nn.Module):
 
     def forward(self, spins: Spins) -> Logits:
         with parametrize.cached():
+            with in_float32(spins):
+                self._normalised()
             x = F.leaky_relu(self.blocks(spins), self.slope)
-            if isinstance(self.last, nn.Linear):
-                return self.last(x.flatten(1)).squeeze(1)
-            judged = self.last(x).flatten(1)
-            return judged.sum(1) / judged.shape[1] ** 0.5  # of unit norm, as the dense layer is
+            with in_float32(spins):
+                x = x.to(spins.dtype)
+                if isinstance(self.last, nn.Linear):
+                    return self.last(x.flatten(1)).squeeze(1)
+                judged = self.last(x).flatten(1)
+                return judged.sum(1) / judged.shape[1] ** 0.5  # of unit norm, as the dense layer is
+
+    def _normalised(self) -> list[Tensor]:
+        """All weights over their norms: a pass takes them from the cache, whatever the precision of its layers."""
+        return [cast(Tensor, layer.weight) for layer in self.modules() if parametrize.is_parametrized(layer)]

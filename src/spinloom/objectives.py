@@ -8,9 +8,9 @@ losses of a step are taken from one state of the networks.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.spectrum import structure_factor
 from spinloom.torchrun import gathered
 from spinloom.typing import Latents, Logits, Spins
+
+PRECISIONS = ("float32", "bfloat16")
+"""Of the networks' layers in training."""
 
 Networks = Mapping[str, nn.Module]
 """Players by name: "encoder", "generator", "discriminator"."""
@@ -72,7 +75,7 @@ def fake_loss(logits: Logits) -> Tensor:
     return F.softplus(logits).mean()
 
 
-def r1_penalty(discriminator: nn.Module, spins: Spins) -> Tensor:
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], spins: Spins) -> Tensor:
     """E[‖∂(logit)/∂x‖²] over real textures, to be differentiated once more (Mescheder, Geiger & Nowozin 2018)."""
     shown = spins.detach().requires_grad_()
     (slopes,) = torch.autograd.grad(discriminator(shown).sum(), shown, create_graph=True)
@@ -227,6 +230,8 @@ class Objective(abc.ABC):
         still: what leads there.
         spectrum: the same loss has spectrum times :func:`spectral_distance` of its prior samples from the batch's
             real textures more; 0 (the paper) has none.
+        precision: of the networks' layers, "float32" or "bfloat16" (torch's autocast). Weights, their gradients, what
+            comes out of a network and all losses are float32 either way.
     """
 
     beta: float | int = 0.001
@@ -238,8 +243,11 @@ class Objective(abc.ABC):
     rest: float | int = 0.0
     still: Rest | None = None
     spectrum: float | int = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"precision={self.precision!r}: unknown; use {' or '.join(PRECISIONS)}")
         for name in ("beta", "gamma", "r1", "instance_noise", "energy", "rest", "spectrum"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a loss weight is finite and not negative, e.g. 0.001")
@@ -261,6 +269,13 @@ class Objective(abc.ABC):
         losses = self.losses(nets, spins, latents)
         return separate_gradients(nets, self.players, losses), {name: v.detach() for name, v in losses.items()}
 
+    def _pass(self, network: nn.Module, inputs: Tensor) -> Any:
+        """What a network makes of its inputs; a weight is cast once a pass, its gradient cast back."""
+        if self.precision == "float32":
+            return network(inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return network(inputs)
+
     def _logits(self, nets: Networks, spins: Tensor, fakes: Tensor, draw: Draw) -> Tensor:
         """Of the real textures, then of the fakes."""
         shown = torch.cat((spins, fakes))
@@ -271,7 +286,7 @@ class Objective(abc.ABC):
             whole = (len(shown) // n, parts, n, *shown.shape[1:])  # as all processes together would draw it
             blur = torch.randn(whole, generator=generator, dtype=shown.dtype, device=shown.device)[:, number]
             shown = shown + self.instance_noise * blur.flatten(0, 1)
-        return nets["discriminator"](shown)
+        return self._pass(nets["discriminator"], shown)
 
     def _physics(self, fakes: Tensor, prior: Tensor, spins: Tensor, draw: Draw) -> Tensor:
         """What the Hamiltonian and the structure factor have to say in the generator's loss."""
@@ -282,7 +297,9 @@ class Objective(abc.ABC):
 
     def _penalty(self, nets: Networks, spins: Spins) -> Tensor:
         """R1's part of the discriminator's loss."""
-        return 0.5 * self.r1 * r1_penalty(nets["discriminator"], spins) if self.r1 else spins.new_zeros(())
+        if not self.r1:
+            return spins.new_zeros(())
+        return 0.5 * self.r1 * r1_penalty(lambda shown: self._pass(nets["discriminator"], shown), spins)
 
     def _penalised(self, nets: Networks, spins: Spins, own: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
         """The discriminator's gradient with R1's, which :func:`one_pass` cannot give, and R1's part of its loss."""
@@ -311,8 +328,8 @@ class VAE(Objective):
         return ("encoder", "generator")
 
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
-        mu, logvar = nets["encoder"](spins)
-        reconstructed = nets["generator"](mu + (0.5 * logvar).exp() * latents.noise)
+        mu, logvar = self._pass(nets["encoder"], spins)
+        reconstructed = self._pass(nets["generator"], mu + (0.5 * logvar).exp() * latents.noise)
         error, kl = reconstruction_error(spins, reconstructed), kl_divergence(mu, logvar)
         loss = error + self.beta * kl
         return {"encoder": loss, "generator": loss, "reconstruction": error.detach(), "kl": kl.detach()}
@@ -327,13 +344,13 @@ class GAN(Objective):
         return ("discriminator", "generator")
 
     def losses(self, nets: Networks, spins: Spins, latents: Draw) -> dict[str, Tensor]:
-        fakes = nets["generator"](latents.prior)
+        fakes = self._pass(nets["generator"], latents.prior)
         judged = self._judged(self._logits(nets, spins, fakes, latents), len(spins))
         judged["generator"] = judged["generator"] + self._physics(fakes, fakes, spins, latents)
         return judged | {"discriminator": judged["discriminator"] + self._penalty(nets, spins)}
 
     def gradients(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Gradients, dict[str, Tensor]]:
-        fakes = nets["generator"](latents.prior)
+        fakes = self._pass(nets["generator"], latents.prior)
         leaf = fakes.detach().requires_grad_()
         logits = self._logits(nets, spins, leaf, latents)
         losses = self._judged(logits, len(spins))
@@ -396,9 +413,9 @@ class Hybrid(Objective):
 
     def _made(self, nets: Networks, spins: Spins, latents: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstructions, then prior samples; and ℒ^VAE with its two parts."""
-        mu, logvar = nets["encoder"](spins)
+        mu, logvar = self._pass(nets["encoder"], spins)
         z = mu + (0.5 * logvar).exp() * latents.noise
-        fakes = nets["generator"](torch.cat((z, latents.prior)))
+        fakes = self._pass(nets["generator"], torch.cat((z, latents.prior)))
         error, kl = reconstruction_error(spins, fakes[: len(spins)]), kl_divergence(mu, logvar)
         return fakes, {"vae": error + self.beta * kl, "reconstruction": error.detach(), "kl": kl.detach()}
 

@@ -157,8 +157,9 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         count = input.numel() // input.shape[1] * distributed.get_world_size()
-        mean = cast(Tensor, _Sum.apply(input.sum((0, 2, 3)))) / count
-        centred = input - mean[:, None, None]
+        full = input.to(self.weight.dtype)
+        mean = cast(Tensor, _Sum.apply(full.sum((0, 2, 3)))) / count
+        centred = full - mean[:, None, None]
         variance = cast(Tensor, _Sum.apply(centred.square().sum((0, 2, 3)))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -167,7 +168,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None])
+        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(input.dtype)
 
 
 def synced(network: nn.Module, crew: Crew) -> nn.Module:

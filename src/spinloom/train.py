@@ -126,8 +126,8 @@ def train(
     Raises:
         BadInput: the data set's lattice is not the networks', its training share is smaller than a batch, it
             has no Hamiltonian to augment by, the folder holds something else or a run with other settings, the
-            disk is full (the last checkpoint is kept and named), the batch cannot be shared evenly, or ``start`` has
-            other networks.
+            disk is full (the last checkpoint is kept and named), the batch cannot be shared evenly, ``start`` has
+            other networks, or the GPU has no bfloat16.
         FloatingPointError: a loss or gradient is not finite; the last checkpoint is kept and named.
         KeyboardInterrupt: after Ctrl-C, once the step in hand is in the checkpoint.
     """
@@ -155,6 +155,8 @@ def train(
             weight = getattr(config, name)
             raise BadInput(f"training.{name}={weight}: {data.path} has no Hamiltonian; use training.{name}=0")
     runs.check_device(device)
+    if config.precision == "bfloat16" and torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise BadInput("training.precision='bfloat16': this GPU does not know it; use training.precision='float32'")
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
     with joined(device) as (crew, own):

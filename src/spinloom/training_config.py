@@ -45,6 +45,9 @@ class TrainingConfig:
         average: decay a step of the running average of the generator's parameters, which then is the generator
             that is sampled; 0 (the paper) keeps none.
         augment: whether every texture is turned by a random exact symmetry of its Hamiltonian.
+        precision: "float32", or "bfloat16" for the networks' layers (torch's autocast), for GPUs and CPUs that multiply
+            it. float32 in both: weights, moments, batch statistics, spectral norms, codes, logits, the last steps to
+            unit spins, losses and energies, and all of sampling.
         seed: of weights, data order, latent codes.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
@@ -74,6 +77,7 @@ class TrainingConfig:
     fraction: float = 0.75
     average: float | int = 0.0
     augment: bool = False
+    precision: str = "float32"
     seed: int = 0
     checkpoint_every: int = 200
     log_every: int = 5
@@ -132,7 +136,7 @@ class TrainingConfig:
         if step is not None and step < self.energy_rise:
             for name in ("energy", "rest", "spectrum"):
                 weights[name] *= step / self.energy_rise
-        return OBJECTIVES[self.objective](**weights, above=above, still=still)
+        return OBJECTIVES[self.objective](**weights, above=above, still=still, precision=self.precision)
 
     def rate_of(self, player: str, step: int = 0) -> float:
         """The learning rate of a player after ``step`` steps."""
