@@ -86,6 +86,7 @@ FIGURES = {
     **{"cos_2phi": 0.1, "sin_2phi": 0.0, "coverage": 0.9},
 }
 UNLIKE = {
+    "precision": "bfloat16",
     **{"objective": "gan", "steps": 7, "batch": 32, "rate": 3e-4, "halving": 700, "momentum": (0.1, 0.8)},
     **{"beta": 2e-3, "gamma": 3e-3, "r1": 1.5, "instance_noise": 0.05, "energy": 3, "rest": 7, "rest_sweeps": 15},
     **{"spectrum": 0.5, "energy_rise": 600, "discriminator_rate": 0.25, "fraction": 0.5, "average": 0.99},
@@ -117,7 +118,8 @@ def test_a_card_tells_every_field_that_is_not_the_default(ship):
     (row,) = table_of(card)
     assert set(row) == told and row["steps"] == "100"
     assert (row["spectrum"], row["augment"], row["momentum"], row["objective"]) == ("0.5", "yes", "0.1 0.8", "gan")
-    for name in told - {"objective", "steps", "momentum", "augment"}:
+    assert row["precision"] == "bfloat16"
+    for name in told - {"objective", "steps", "momentum", "augment", "precision"}:
         assert float(row[name]) == UNLIKE[name], name
     assert "turned by exact symmetries" in card and "Every row" not in card
 
