@@ -272,14 +272,14 @@ def test_a_space_is_informative_if_it_is_in_every_trial():
 
 def test_the_estimate_grows_with_the_work():
     few = FigureSettings(fig3=Fig3(resolution=8), fig5=Fig5(resolution=8, population=4, generations=1, relax=0))
-    for attempt in range(4):  # what is timed takes milliseconds, and other work on the machine may fall into it
+    factors = {"simulate": 3, "the figures' maps and paths": 2, "the searches of Fig. 5": 2}
+    grown = []
+    while not any(grown) and len(grown) < 4:  # what is timed takes milliseconds; other work may fall into it
         one, three = estimated_seconds(TINY, 1, figures=few), estimated_seconds(replace(TINY, samples=2000), 3)
         assert set(one) >= {"simulate", "train hybrid", "train vae", "train gan", "sample by DDLS"}
         assert all(seconds > 0 for seconds in one.values())
-        stages = {"simulate": 3, "the figures' maps and paths": 2, "the searches of Fig. 5": 2}
-        if all(three[stage] > factor * one[stage] for stage, factor in stages.items()):
-            return
-    pytest.fail(f"after {attempt + 1} attempts {one} and {three}")
+        grown.append(all(three[stage] > factor * one[stage] for stage, factor in factors.items()))
+    assert any(grown)
 
 
 def test_the_estimate_for_a_gpu_says_when_annealing_is_left_out(monkeypatch):
