@@ -1,8 +1,9 @@
-"""Networks on a GPU and codes on the CPU: every look at latent space runs, to the CPU's numbers."""
+"""Networks on a GPU and codes on the CPU: trainings and every look at latent space run, to the CPU's numbers."""
 
 import json
 from pathlib import Path
 from typing import get_args
+from unittest import mock
 
 import pytest
 import torch
@@ -10,18 +11,21 @@ from torch import Tensor
 
 from pretend_gpu import OnGpu, pretend_gpu
 from spinloom.anneal import anneal
-from spinloom.dataset import open_dataset, write_dataset
+from spinloom.dataset import open_dataset, simulate, write_dataset
 from spinloom.domains import find_crossing, survey
 from spinloom.explain import watch_paths
 from spinloom.gradcam import fake_map
 from spinloom.invert import Inversion, invert
 from spinloom.latent import Plane, latent_map
+from spinloom.networks import NetworkConfig
 from spinloom.paths import interpolate, spin_energy
 from spinloom.pictures import picture_of
 from spinloom.run import Run, load
 from spinloom.sample import DDLS, Rule, drive, prior_latents
 from spinloom.schedule import Schedule
 from spinloom.string_method import SPHERES, StringConfig, relax_string
+from spinloom.train import train
+from spinloom.training_config import TrainingConfig
 from test_paths import MODEL, spinloom, write_run
 
 
@@ -52,6 +56,25 @@ def test_what_stands_in_for_a_gpu_refuses_what_a_gpu_would():
         ):
             with pytest.raises(RuntimeError):
                 wrong()
+
+
+def test_a_training_with_all_of_its_losses(tmp_path, monkeypatch):
+    """Every batch comes through pinned memory; Adam in its plain form, which the stand-in knows."""
+    adam, pinned = torch.optim.Adam, []
+    monkeypatch.setattr(torch.optim, "Adam", lambda p, fused, **more: adam(p, foreach=False, **more))
+    shapes = {"latent": 16, "generator": 4, "discriminator": 4, "encoder": 4, "widest": 8, "grid": True, "whiten": True}
+    networks = NetworkConfig(size=(32, 32), head=2, **shapes)
+    weights = {"energy": 0.5, "rest": 2.0, "rest_sweeps": 3, "spectrum": 0.5, "r1": 0.01}
+    config = TrainingConfig(steps=2, batch=5, log_every=1, watch_every=0, average=0.9, augment=True, **weights)
+    data = simulate(tmp_path / "data", MODEL, 32, 40, schedule=Schedule.geometric(1, 0.1, steps=5), show=False)
+    here = train(data, tmp_path / "here", networks, config, show=False)
+    with mock.patch.object(torch.Tensor, "pin_memory", lambda own: pinned.append(own) or own), pretend_gpu():
+        train(data, tmp_path / "there", networks, config, show=False, device="cuda")
+    assert [batch.shape for batch in pinned] == 3 * [(5, 3, 32, 32)]  # one more than was used
+    there = load(tmp_path / "there")
+    for player, net in here.nets.items():
+        for name, tensor in net.state_dict().items():
+            assert torch.allclose(there.nets[player].state_dict()[name], tensor, atol=1e-4), (player, name)
 
 
 @pytest.mark.parametrize("rule", get_args(Rule))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -228,6 +229,14 @@ def test_interrupted_it_leaves_a_run_that_loads_and_goes_on(data, tmp_path):
     assert child.wait(120) == 0
     train(data, tmp_path / "whole", NETWORKS, settings(steps=40, log_every=1), show=False)
     assert same_weights(tmp_path / "whole", out)
+
+
+def test_a_shard_that_is_gone_is_named_although_it_is_read_ahead(tmp_path):
+    data = sl.simulate(tmp_path / "data", H, 32, 60, schedule=QUICK, shard_size=15, show=False)
+    (tmp_path / "data" / data.info["shards"][1]["name"]).unlink()
+    with pytest.raises(BadInput, match=data.info["shards"][1]["name"]):
+        train(data, tmp_path / "run", NETWORKS, settings(), show=False)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_a_loaded_run_is_in_eval_mode_and_knows_its_settings(data, tmp_path):

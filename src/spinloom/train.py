@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spinloom import run as runs
+from spinloom.ahead import ahead
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import write_lines
@@ -289,10 +290,11 @@ def _go_on(
         deferred_interrupt() as caught,
         metrics or nullcontext(),
         progress(f"training {config.objective}", config.steps, "steps", show) as advance,
+        ahead(_shares(batches, crew, device)) as coming,
     ):
         advance(step)
         while step < config.steps and not crew.any(bool(caught), device):
-            spins = crew.share(next(batches)).to(device)
+            spins = next(coming).to(device, non_blocking=True)
             draw = draw_latents(config.seed, step, config.batch, latent).part(crew.rank, crew.world).to(device)
             for player, optimiser in optimisers.items():
                 optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
@@ -321,6 +323,14 @@ def _go_on(
                 runs.write_checkpoint(out, nets, optimisers, step)
         if step < config.steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
+
+
+def _shares(batches: Iterator[Tensor], crew: Crew, device: str) -> Iterator[Tensor]:
+    """This process's part of every batch, for a GPU in memory that it fetches from by itself."""
+    pinned = torch.device(device).type == "cuda"
+    for batch in batches:
+        own = crew.share(batch)
+        yield own.pin_memory() if pinned else own
 
 
 def _kept(out: Path) -> str:
