@@ -27,14 +27,14 @@ def texture():
 def magnumnp():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHDYNAMO_DISABLE", "1")  # it compiles for half a minute otherwise
-        with Worker("magnumnp", H.J, H.D, SIZE) as worker:
+        with Worker("magnumnp", J=H.J, D=H.D, size=SIZE) as worker:
             yield worker
 
 
 @needs("spirit")
 def test_spirit_has_our_energy(texture):
     """A chiral texture's DMI energy has a sign: that of D, of the axes and of their order."""
-    with Worker("spirit", H.J, H.D, SIZE) as worker:
+    with Worker("spirit", J=H.J, D=H.D, size=SIZE) as worker:
         assert worker.ask("energy", texture=worker.save(texture)) == pytest.approx(float(H.energy(texture)), abs=1e-5)
         mirrored = texture.flip(-1)
         assert worker.ask("energy", texture=worker.save(mirrored)) == pytest.approx(float(H.energy(mirrored)), abs=1e-5)
@@ -66,7 +66,7 @@ def test_magnumnp_relaxes_to_the_goal_it_is_timed_for(magnumnp):
 def test_spinmc_has_our_exchange_and_temperature():
     """−2J in the uniform state; at T = 2J the mean energy of our heat bath: J, k_B and the lattice agree."""
     plain = Hamiltonian(J=1.3, D=0)
-    with Worker("spinmc", plain.J, 0.0, SIZE) as worker:
+    with Worker("spinmc", J=plain.J, D=0.0, size=SIZE) as worker:
         assert worker.ask("energies", temperature=1e-9, settle=1, blocks=1, sweeps=1, start="x") == [-2.6]
         theirs = worker.ask("energies", temperature=2.6, settle=200, blocks=1, sweeps=20000)[0]
     ours = anneal(plain, SIZE, 400, seed=5, schedule=bench.Schedule.constant(2.6, 30, over_relax=4))
@@ -76,7 +76,7 @@ def test_spinmc_has_our_exchange_and_temperature():
 
 @needs("spinmc")
 def test_a_peer_that_fails_is_a_line():
-    with Worker("spinmc", 1.0, 0.3, SIZE) as worker:
+    with Worker("spinmc", J=1.0, D=0.3, size=SIZE) as worker:
         with pytest.raises(RuntimeError, match=r"D=0\.3: spinmc has no DMI"):
             worker.ask("rate", temperature=1.0, sweeps=10)
         worker._process.kill()

@@ -122,7 +122,7 @@ def race_peers(size: int = 128, rounds: int = 7, show: bool = False) -> list[dic
             else:
                 D = 0.0 if name == "spinmc" else 0.3
                 try:
-                    with Worker(name, 1.0, D, as_size(size)) as worker:
+                    with Worker(name, J=1.0, D=D, size=as_size(size)) as worker:
                         peer["races"] = PEER_RACES[name](worker, size, rounds)
                     peer["note"] = NOTES[name]
                 except RuntimeError as error:
@@ -209,7 +209,7 @@ def _race_metropolis(worker: Worker, size: int, rounds: int) -> list[dict[str, A
 def _mean_energies(name: str, H: Hamiltonian, T: float, side: int) -> dict[str, Any]:
     """E/N in equilibrium, each by its own sweeps; Spirit's go on from one of our textures, spinmc takes no start."""
     spins = anneal(H, side, 200, seed=2, schedule=Schedule.constant(T, 300, over_relax=4))
-    with Worker(name, H.J, H.D, (side, side)) as worker:
+    with Worker(name, J=H.J, D=H.D, size=(side, side)) as worker:
         if name == "spirit":
             begin = {"texture": worker.save(spins[0]), "settle": 300, "sweeps": 200}
         else:

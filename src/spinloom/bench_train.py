@@ -1,160 +1,190 @@
-"""``spinloom bench train``: a hybrid step beside its parts, the same networks' bare convolutions, and pythae."""
+"""``spinloom bench train``: a training's step beside its parts, the networks' bare convolutions, and pythae."""
 
 from __future__ import annotations
 
-import copy
-import importlib
 import importlib.util
+import itertools
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, cast
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
+from spinloom.ahead import ahead
+from spinloom.dataset import Dataset, simulate
 from spinloom.errors import BadInput
-from spinloom.networks import Discriminator, NetworkConfig, PeriodicConv2d
+from spinloom.hamiltonian import Hamiltonian
+from spinloom.networks import NetworkConfig, PeriodicConv2d, layers_in
 from spinloom.objectives import Hybrid
+from spinloom.peers import Worker
 from spinloom.processor import for_networks
-from spinloom.run import build_networks
+from spinloom.run import build_networks, check_device
+from spinloom.schedule import Schedule
 from spinloom.timing import median_ratio, timed
-from spinloom.train import draw_latents, update
+from spinloom.train import ALONE, draw_latents, objective_on, optimisers_of, shares, take_step, update
 from spinloom.training_config import TrainingConfig
 
 PASSES = {"discriminator": ("all",), "encoder": ("all",), "generator": ("input", "all")}
 """Backward passes a hybrid step makes through each network: the encoder's gradient crosses the generator to the
 codes, the generator's own needs its parameters too."""
 
+TEXTURES = Schedule.geometric(1.0, 0.1, steps=20)
+"""How the textures of the bench are annealed: what a step does with them does not depend on how well."""
+
 
 @for_networks()
 def bench_train(
     networks: NetworkConfig, config: TrainingConfig, rounds: int = 7, device: str = "cpu", peers: bool = False
 ) -> dict[str, Any]:
-    """Seconds of a hybrid step, of its networks alone, and of their bare convolutions, in turn in one run.
+    """Seconds of a training's hybrid step, of its parts, and of bare convolutions, in turn in one run.
 
-    The bare convolutions are those of the step: the same shapes on inputs already wrapped around, forward once and
-    backward as often and for the same gradients as the step needs (:data:`PASSES`). ``ratio`` is the median over
-    the rounds of step over bare convolutions: 1 would be a step that did nothing else. ``peers`` has pythae's VAEGAN
-    make its step with copies of the same networks on the same batch too.
+    ``step`` is what the training does once its weights have risen: a batch of a data set on disk, decoded ahead and
+    turned if ``config.augment``, all losses of ``config``, every player's move, the average. ``eager float32`` (on
+    GPUs, or where ``config.precision`` is another) is the same in float32, its batch decoded and copied when wanted.
+
+    ``plain step`` has Eq. (3) alone, β and γ, on a batch that is there: what is compared with the bare convolutions and
+    with pythae. These are the step's convolutions, of the same shapes and precision on inputs already wrapped around,
+    forward once and backward as often and for the same gradients (:data:`PASSES`). ``peers`` has pythae's VAEGAN, in
+    a process of its own, make its step in float32 with the same networks on the same batch.
+
+    The ratios, medians over the rounds: ``ratio`` plain step over bare convolutions, 1 if it did nothing else;
+    ``over_plain`` step over plain step; ``eager`` eager float32 over step; ``pythae`` pythae over plain step.
 
     Raises:
-        BadInput: no rounds, or pythae is asked for and not installed.
+        BadInput: no rounds, no such GPU or precision there, pythae is asked for and not installed or fails.
     """
     if rounds < 1:
         raise BadInput(f"rounds={rounds}: need a whole number, at least 1; use e.g. rounds=7")
-    objective = Hybrid(config.beta, config.gamma)
-    nets = build_networks(networks, objective.players, config.seed)
-    for net in nets.values():
-        net.to(device).train()
-    optimisers = {
-        player: torch.optim.Adam(net.parameters(), lr=config.rate_of(player), betas=config.momentum, fused=True)
-        for player, net in nets.items()
-    }
-    generator = torch.Generator().manual_seed(config.seed)
-    spins = F.normalize(torch.randn(config.batch, 3, *networks.size, generator=generator), dim=1).to(device)
-    latents = draw_latents(config.seed, 0, config.batch, networks.latent).to(device)
-    with recorded(nets) as calls:
-        objective.losses(nets, spins, latents)
-    parts: dict[str, Callable[[], Any]] = {
-        "step": lambda: update(nets, optimisers, objective, spins, latents),
-        "convolutions": bare(calls, PASSES),
-    }
-    both = torch.cat((latents.prior, latents.noise))
-    shown = torch.cat((spins, spins.roll(1, 0), spins.roll(2, 0)))
-    parts |= {
-        "encoder": lambda: _there_and_back(nets["encoder"], spins),
-        "generator": lambda: _there_and_back(nets["generator"], both),
-        "discriminator": lambda: _there_and_back(nets["discriminator"], shown),
-        "optimisers": lambda: [optimiser.step() for optimiser in optimisers.values()],
-    }
-    if peers:
-        parts["pythae"] = pythae_step(nets, config, networks, spins)
-    seconds: dict[str, list[float]] = {name: [] for name in parts}
-    for work in parts.values():
-        work()
-    for _ in range(rounds):
-        for name, work in parts.items():
-            seconds[name].append(timed(work, device))
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    if peers and importlib.util.find_spec("pythae") is None:
+        raise BadInput("--peers: pythae is not installed; pip install 'spinloom[peers]'")
+    check_device(device, config.precision)
+    config = replace(config, objective="hybrid")
+    with ExitStack() as stack:
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        data = simulate(
+            room / "data", Hamiltonian(D=0.3), networks.size, 2 * config.batch, config.seed, TEXTURES, show=False
+        )
+        spins = next(data.batches(config.batch, config.seed)).to(device)
+        parts, calls = _parts(networks, config, spins)
+        parts = {"step": stack.enter_context(_step(data, networks, config, device))} | parts
+        cuda = spins.device.type == "cuda"
+        if cuda or config.precision != "float32":
+            full = replace(config, precision="float32")
+            parts["eager float32"] = stack.enter_context(_step(data, networks, full, device, eager=True))
+        times: dict[str, Callable[[], float]] = {name: _timer(work, device) for name, work in parts.items()}
+        if peers:
+            worker = stack.enter_context(Worker("pythae", torch.get_num_threads(), **_asked(networks, config, device)))
+            worker.save(spins.cpu())
+            times["pythae"] = _asker(worker)
+        for time in times.values():
+            time()
+        seconds: dict[str, list[float]] = {name: [] for name in times}
+        for _ in range(rounds):
+            for name, time in times.items():
+                seconds[name].append(time())
+
+    def ratio(one: str, other: str) -> float | None:
+        return median_ratio(seconds[one], seconds[other]) if one in seconds else None
+
     return {
         "unit": "seconds",
         "size": list(networks.size),
         "batch": config.batch,
         "device": device,
+        "precision": config.precision,
+        "tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "networks": networks.as_dict(),
+        "training": config.as_dict(),
         "rounds": rounds,
-        "seconds": medians,
-        "ratio": median_ratio(seconds["step"], seconds["convolutions"]),
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "ratio": ratio("plain step", "convolutions"),
+        "over_plain": ratio("step", "plain step"),
+        "eager": ratio("eager float32", "step"),
+        "pythae": ratio("pythae", "plain step"),
         "convolution_gflop": flops(calls) * 1e-9,
-        "pythae": median_ratio(seconds["pythae"], seconds["step"]) if peers else None,
     }
 
 
-def pythae_step(
-    nets: Mapping[str, nn.Module], config: TrainingConfig, networks: NetworkConfig, spins: Tensor
-) -> Callable[[], Any]:
-    """A training step of pythae's VAEGAN, its model and its trainer's own code around copies of the networks.
+@contextmanager
+def _step(
+    data: Dataset, networks: NetworkConfig, config: TrainingConfig, device: str, eager: bool = False
+) -> Iterator[Callable[[], Any]]:
+    """The next step of a training on ``data``, every time it is called; ``eager`` decodes when it is called."""
+    objective = objective_on(data, config)
+    nets = build_networks(networks, config.kept, config.seed)
+    for net in nets.values():
+        net.to(device).train()
+    optimisers = optimisers_of(nets, objective.players, config)
+    steps = itertools.count(config.energy_rise)
+    batches = data.batches(config.batch, config.seed, augment=config.augment)
+    with ahead(shares(batches, ALONE, device)) as coming:
 
-    Its reconstruction error is taken in the discriminator's last features, and its prior samples are the only fakes.
-    Its margins, which leave out a player's update at times, are set so wide that all three players always move.
+        def step() -> None:
+            spins = next(batches).to(device) if eager else next(coming).to(device, non_blocking=True)
+            take_step(nets, optimisers, objective, config, spins, networks.latent, next(steps))
 
-    Raises:
-        BadInput: pythae is not installed.
-    """
-    if importlib.util.find_spec("pythae") is None:
-        raise BadInput("--peers: pythae is not installed; pip install 'spinloom[peers]'")
-    models = importlib.import_module("pythae.models")
-    bases = importlib.import_module("pythae.models.nn")
-    output = importlib.import_module("pythae.models.base.base_utils").ModelOutput
-    trainer_class = importlib.import_module("pythae.trainers").CoupledOptimizerAdversarialTrainer
-    encoder, generator = (copy.deepcopy(nets[player]) for player in ("encoder", "generator"))
-    discriminator = cast(Discriminator, copy.deepcopy(nets["discriminator"]))
-
-    class Encoder(bases.BaseEncoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = encoder
-
-        def forward(self, x: Tensor) -> Any:
-            mu, logvar = self.net(x)
-            return output(embedding=mu, log_covariance=logvar)
-
-    class Decoder(bases.BaseDecoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = generator
-
-        def forward(self, z: Tensor) -> Any:
-            return output(reconstruction=self.net(z))
-
-    class Judge(bases.BaseDiscriminator):
-        def __init__(self) -> None:
-            super().__init__()
-            self.judge, self.depth = discriminator, 1
-
-        def forward(self, x: Tensor, output_layer_levels: list[int] | None = None) -> Any:
-            with parametrize.cached():
-                features = F.leaky_relu(discriminator.blocks(x), discriminator.slope).flatten(1)
-                if output_layer_levels is not None:
-                    return output(embedding_layer_1=features)
-                return output(embedding=torch.sigmoid(discriminator.last(features)))
-
-    shape = models.VAEGANConfig(input_dim=(3, *networks.size), latent_dim=networks.latent, margin=1e6)
-    model = models.VAEGAN(shape, Encoder(), Decoder(), Judge()).to(spins.device).train()
-    trainer = trainer_class.__new__(trainer_class)  # its constructor wants a data set and a folder
-    for player in ("encoder", "decoder", "discriminator"):
-        parameters = getattr(model, player).parameters()
-        optimiser = torch.optim.Adam(parameters, lr=config.rate, betas=config.momentum)
-        setattr(trainer, f"{player}_optimizer", optimiser)
-    return lambda: trainer._optimizers_step(model({"data": spins}))
+        yield step
 
 
-Call = tuple[tuple[int, ...], PeriodicConv2d]
-"""The shape of a convolution's input, before it is wrapped around, and the layer."""
+def _parts(
+    networks: NetworkConfig, config: TrainingConfig, spins: Tensor
+) -> tuple[dict[str, Callable[[], Any]], dict[str, list[Call]]]:
+    """A plain step, its bare convolutions, its players there and back; and the convolutions that it calls."""
+    objective = Hybrid(config.beta, config.gamma, precision=config.precision)
+    nets = build_networks(networks, objective.players, config.seed)
+    for net in nets.values():
+        net.to(spins.device).train()
+    optimisers = optimisers_of(nets, objective.players, config)
+    latents = draw_latents(config.seed, 0, config.batch, networks.latent).to(spins.device)
+    with recorded(nets) as calls:
+        objective.losses(nets, spins, latents)
+    both = torch.cat((latents.prior, latents.noise))
+    shown = torch.cat((spins, spins.roll(1, 0), spins.roll(2, 0)))
+    parts: dict[str, Callable[[], Any]] = {
+        "plain step": lambda: update(nets, optimisers, objective, spins, latents),
+        "convolutions": bare(calls, PASSES),
+        "encoder": lambda: _there_and_back(nets["encoder"], spins, config.precision),
+        "generator": lambda: _there_and_back(nets["generator"], both, config.precision),
+        "discriminator": lambda: _there_and_back(nets["discriminator"], shown, config.precision),
+        "optimisers": lambda: _move(nets, optimisers),
+    }
+    return parts, calls
+
+
+def _timer(work: Callable[[], Any], device: str) -> Callable[[], float]:
+    return lambda: timed(work, device)
+
+
+def _asked(networks: NetworkConfig, config: TrainingConfig, device: str) -> dict[str, Any]:
+    """What pythae's process is to be made with."""
+    return {
+        "networks": networks.as_dict(),
+        "training": config.as_dict(),
+        "device": device,
+        "textures": "texture.npy",
+    }
+
+
+def _asker(worker: Worker) -> Callable[[], float]:
+    def ask() -> float:
+        try:
+            return worker.ask("seconds")
+        except RuntimeError as error:
+            raise BadInput(f"--peers: pythae has failed ({error}); leave --peers out") from error
+
+    return ask
+
+
+Call = tuple[tuple[int, ...], PeriodicConv2d, torch.dtype]
+"""The shape of a convolution's input, before it is wrapped around, the layer, and the precision that it has there."""
 
 
 @contextmanager
@@ -164,9 +194,9 @@ def recorded(nets: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
     hooks = []
     for player, net in nets.items():
 
-        def note(layer: nn.Module, inputs: tuple[Tensor, ...], _: Any, player: str = player) -> None:
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, player: str = player) -> None:
             assert isinstance(layer, PeriodicConv2d)
-            calls[player].append((tuple(inputs[0].shape), layer))
+            calls[player].append((tuple(inputs[0].shape), layer, output.dtype))
 
         hooks += [m.register_forward_hook(note) for m in net.modules() if isinstance(m, PeriodicConv2d)]
     try:
@@ -183,7 +213,7 @@ def flops(calls: Mapping[str, list[Call]]) -> float:
     """
     total = 0.0
     for player, layers in calls.items():
-        for number, ((n, _, height, width), layer) in enumerate(layers):
+        for number, ((n, _, height, width), layer, _) in enumerate(layers):
             sites = height // layer.stride[0] * (width // layer.stride[1])
             once = 2.0 * n * sites * layer.weight.numel()
             first = number == 0 and player == "encoder"
@@ -196,11 +226,11 @@ def bare(calls: Mapping[str, list[Call]], passes: Mapping[str, tuple[str, ...]])
     """The recorded convolutions, each on its own: forward, then backward for what the step needs."""
     jobs = []
     for player, layers in calls.items():
-        for number, ((n, channels, height, width), layer) in enumerate(layers):
+        for number, ((n, channels, height, width), layer, dtype) in enumerate(layers):
             w = layer.wrap
-            x = torch.randn(n, channels, height + 2 * w, width + 2 * w, device=layer.weight.device)
-            weight, bias = layer.weight.detach().clone(), layer.bias
-            bias = None if bias is None else bias.detach().clone()
+            x = torch.randn(n, channels, height + 2 * w, width + 2 * w, dtype=dtype, device=layer.weight.device)
+            weight, bias = layer.weight.detach().to(dtype, copy=True), layer.bias
+            bias = None if bias is None else bias.detach().to(dtype, copy=True)
             images = number == 0 and player == "encoder"  # nobody asks for the gradient of the data
             jobs.append((x, weight, bias, layer.stride, passes[player], images))
 
@@ -218,10 +248,20 @@ def bare(calls: Mapping[str, list[Call]], passes: Mapping[str, tuple[str, ...]])
     return run
 
 
-def _there_and_back(net: nn.Module, inputs: Tensor) -> None:
+def _move(nets: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
+    """The optimisers' part of a step; an update has left them no gradients."""
+    for player, optimiser in optimisers.items():
+        for parameter in nets[player].parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def _there_and_back(net: nn.Module, inputs: Tensor, precision: str) -> None:
     """Forward and backward for parameters and input."""
     x = inputs.detach().requires_grad_()
-    out = net(x)
+    with layers_in(precision, x):
+        out = net(x)
     total = torch.stack([part.sum() for part in (out if isinstance(out, tuple) else (out,))]).sum()
     torch.autograd.grad(total, [x, *net.parameters()])
 
@@ -232,15 +272,21 @@ def print_train(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     height, width = result["size"]
-    title = f"hybrid step at {height} × {width}, batch {result['batch']}, {result['device']}"
+    where = f"{result['device']}, {result['precision']}"
+    title = f"hybrid step at {height} × {width}, batch {result['batch']}, {where}"
     table = Table(title=f"{title}: seconds, median of {result['rounds']}")
     table.add_column("")
     table.add_column("seconds", justify="right")
     for name, seconds in result["seconds"].items():
-        table.add_row(name, f"{seconds:.3f}")
+        table.add_row(name, f"{seconds:.4f}")
     console = Console()
     console.print(table)
     rate = result["convolution_gflop"] / result["seconds"]["convolutions"]
-    console.print(f"the step is {result['ratio']:.2f} times its bare convolutions, which run at {rate:.0f} GFLOP/s")
+    console.print(f"the step takes {result['over_plain']:.2f} times the plain step, which has β and γ alone")
+    console.print(
+        f"the plain step takes {result['ratio']:.2f} times its bare convolutions, which run at {rate:.0f} GFLOP/s"
+    )
     if result["pythae"]:
-        console.print(f"and makes {result['pythae']:.2f} times the steps a second of pythae's VAEGAN")
+        console.print(f"and makes {result['pythae']:.2f} times the steps a second of pythae's VAEGAN in float32")
+    if result["eager"]:
+        console.print(f"the step makes {result['eager']:.2f} times the steps a second of itself in eager float32")

@@ -246,6 +246,10 @@ def bench(
     yardstick: Annotated[bool, Parameter(negative=(), help="Compile and race the plain C twin.")] = False,
     peers: Annotated[bool, Parameter(negative=(), help="Race other programs, where installed.")] = False,
     preset: Annotated[str, Parameter(help=f"Of train: one of {', '.join(presets.TRAININGS)}.")] = "lean",
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Of train: where the networks are.")] = "cpu",
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, Parameter(help="Of train: of the networks' layers; else the preset's.")
+    ] = None,
     run: Annotated[Path, Parameter(help="Of sample and search: folder of a run, or a model of the package.")] = Path(
         MODEL
     ),
@@ -258,9 +262,9 @@ def bench(
     Parameters
     ----------
     what
-        anneal: the sweeps and the default schedule. train: a hybrid step beside its bare convolutions. sample:
-        a generator against annealing to the same energy. search: a search in latent space against others and
-        annealing in the same time.
+        anneal: the sweeps and the default schedule. train: a preset's step, and a plain one beside its bare
+        convolutions. sample: a generator against annealing to the same energy. search: a search in latent space
+        against others and annealing in the same time.
     """
     if what == "sample":
         from spinloom.bench_sample import bench_sample, print_sample
@@ -274,7 +278,8 @@ def bench(
         from spinloom.bench_train import bench_train, print_train
 
         recipe = presets.pick(presets.TRAININGS, preset)
-        found, show = bench_train(recipe.networks, recipe.training, peers=peers), print_train
+        training = replace(recipe.training, precision=precision or recipe.training.precision)
+        found, show = bench_train(recipe.networks, training, device=device, peers=peers), print_train
     else:
         from spinloom.bench import bench_anneal, print_anneal
 

@@ -211,6 +211,15 @@ class ResBlock(nn.Module):
         return across + self.conv2(inner)
 
 
+PRECISIONS = ("float32", "bfloat16")
+"""Of the networks' layers in training."""
+
+
+def layers_in(precision: str, x: Tensor) -> AbstractContextManager[Any]:
+    """Inside, networks called on the likes of ``x`` have layers of this precision; each weight is cast once."""
+    return nullcontext() if precision == "float32" else torch.autocast(x.device.type, torch.bfloat16)
+
+
 def in_float32(x: Tensor) -> AbstractContextManager[Any]:
     """Inside, autocast is off where ``x`` is: for what bfloat16's 8 bits are too few for."""
     kind = x.device.type
@@ -398,13 +407,19 @@ class Discriminator(nn.Module):
         with parametrize.cached():
             with in_float32(spins):
                 self._normalised()
-            x = F.leaky_relu(self.blocks(spins), self.slope)
-            with in_float32(spins):
-                x = x.to(spins.dtype)
-                if isinstance(self.last, nn.Linear):
-                    return self.last(x.flatten(1)).squeeze(1)
-                judged = self.last(x).flatten(1)
-                return judged.sum(1) / judged.shape[1] ** 0.5  # of unit norm, as the dense layer is
+            return self.verdict(self.features(spins).to(spins.dtype))
+
+    def features(self, spins: Spins) -> Tensor:
+        """What the last layer sees, (n, channels, h, w)."""
+        return F.leaky_relu(self.blocks(spins), self.slope)
+
+    def verdict(self, features: Tensor) -> Logits:
+        """The logits of :meth:`features`."""
+        with in_float32(features):
+            if isinstance(self.last, nn.Linear):
+                return self.last(features.flatten(1)).squeeze(1)
+            judged = self.last(features).flatten(1)
+            return judged.sum(1) / judged.shape[1] ** 0.5  # of unit norm, as the dense layer is
 
     def _normalised(self) -> list[Tensor]:
         """All weights over their norms: a pass takes them from the cache, whatever the precision of its layers."""

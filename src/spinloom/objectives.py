@@ -19,12 +19,10 @@ from torch.nn import functional as F
 from spinloom.anneal import relax
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
+from spinloom.networks import PRECISIONS, layers_in
 from spinloom.spectrum import structure_factor
 from spinloom.torchrun import gathered
 from spinloom.typing import Latents, Logits, Spins
-
-PRECISIONS = ("float32", "bfloat16")
-"""Of the networks' layers in training."""
 
 Networks = Mapping[str, nn.Module]
 """Players by name: "encoder", "generator", "discriminator"."""
@@ -270,10 +268,8 @@ class Objective(abc.ABC):
         return separate_gradients(nets, self.players, losses), {name: v.detach() for name, v in losses.items()}
 
     def _pass(self, network: nn.Module, inputs: Tensor) -> Any:
-        """What a network makes of its inputs; a weight is cast once a pass, its gradient cast back."""
-        if self.precision == "float32":
-            return network(inputs)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
+        """What a network makes of its inputs, its layers in :attr:`precision`."""
+        with layers_in(self.precision, inputs):
             return network(inputs)
 
     def _logits(self, nets: Networks, spins: Tensor, fakes: Tensor, draw: Draw) -> Tensor:

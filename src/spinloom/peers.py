@@ -1,7 +1,7 @@
-"""Other programs on the lattice of :class:`~spinloom.hamiltonian.Hamiltonian`: Spirit, spinmc, magnum.np.
+"""Other programs on the lattice of :class:`~spinloom.hamiltonian.Hamiltonian`: Spirit, spinmc, magnum.np; and pythae.
 
-Each runs in a process of its own with one thread (:class:`Worker`): one of them changes PyTorch's default dtype on
-import, another writes to the terminal from C++, and none can bring this process down. All are optional.
+Each runs in a process of its own (:class:`Worker`): one of them changes PyTorch's default dtype on import, another
+writes to the terminal from C++, none has this process's settings and none can bring it down. All are optional.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def version(name: str) -> str | None:
 
 
 class Worker:
-    """A peer in its own process on one thread: ``ask("energy")`` calls that method of its adapter there.
+    """A peer in its own process: ``ask("energy")`` calls that method there, of its adapter, made with ``settings``.
 
     Textures are handed over as files in :attr:`folder`.
 
@@ -54,18 +55,19 @@ class Worker:
         RuntimeError: the peer failed, died or did not answer in :data:`LIMIT` seconds; one line says which.
     """
 
-    def __init__(self, name: str, J: float, D: float, size: tuple[int, int]) -> None:
+    def __init__(self, name: str, threads: int = 1, **settings: Any) -> None:
         self.name = name
         self._room = tempfile.TemporaryDirectory()
         self.folder = Path(self._room.name)
-        one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-        alone = {"CUDA_DEVICE": "-1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # magnum.np would take a GPU
-        what = json.dumps({"name": name, "J": J, "D": D, "size": size})
+        pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+        alone = dict.fromkeys(pools, str(threads))
+        alone |= {"CUDA_DEVICE": "-1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # magnum.np would take a GPU
+        what = json.dumps({"name": name, "settings": settings})
         with (self.folder / "errors.txt").open("w") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "spinloom.peers", what],
                 cwd=self.folder,
-                env={**os.environ, **one, **alone},
+                env={**os.environ, **alone},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -81,7 +83,7 @@ class Worker:
         self._room.cleanup()
 
     def save(self, spins: Any) -> str:
-        """One texture (3, H, W) as a file that the adapter can open; its name."""
+        """Textures (…, 3, H, W) as a file that the adapter can open; its name."""
         np.save(self.folder / "texture.npy", np.asarray(spins, np.float32), allow_pickle=False)
         return "texture.npy"
 
@@ -317,7 +319,18 @@ class _Watch:
         return self._term.h(state)
 
 
-ADAPTERS = {"spirit": Spirit, "spinmc": Spinmc, "magnumnp": Magnumnp}
+def _pythae(**settings: Any) -> Any:
+    from spinloom.vaegan import Pythae  # brings torch, which the others' processes do without
+
+    return Pythae(**settings)
+
+
+ADAPTERS: dict[str, Callable[..., Any]] = {
+    "spirit": Spirit,
+    "spinmc": Spinmc,
+    "magnumnp": Magnumnp,
+    "pythae": _pythae,
+}
 
 
 def _serve(what: str) -> None:
@@ -330,7 +343,7 @@ def _serve(what: str) -> None:
         method, arguments = json.loads(line)
         try:
             if adapter is None:
-                adapter = ADAPTERS[asked["name"]](asked["J"], asked["D"], tuple(asked["size"]))
+                adapter = ADAPTERS[asked["name"]](**asked["settings"])
             answer = {"result": getattr(adapter, method)(**arguments)}
         except Exception as error:  # whatever a peer raises is one line of the table
             text = " ".join(str(error).split())

@@ -332,11 +332,11 @@ def place_of(path: Path | str) -> Path:
     return folder
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that networks cannot be on.
+def check_device(device: str, precision: str = "float32") -> None:
+    """Refuse a device that networks cannot be on, or whose layers cannot have this precision.
 
     Raises:
-        BadInput: it is neither cpu nor cuda, or there is no such GPU.
+        BadInput: it is neither cpu nor cuda, there is no such GPU, or it has no bfloat16.
     """
     try:
         kind = torch.device(device).type
@@ -346,6 +346,8 @@ def check_device(device: str) -> None:
         raise BadInput(f"device={device!r}: unknown; use cpu or cuda")
     if kind == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
+    if kind == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+        raise BadInput(f"precision={precision!r}: this GPU does not know it; use float32")
 
 
 def load(path: Path | str, device: str = "cpu") -> Run:

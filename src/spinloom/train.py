@@ -68,6 +68,30 @@ def update(
     return losses
 
 
+def take_step(
+    nets: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    objective: Objective,
+    config: TrainingConfig,
+    spins: Tensor,
+    latent: int,
+    step: int,
+    crew: Crew = ALONE,
+) -> dict[str, Tensor]:
+    """What a training does with its batch after ``step`` steps: codes, rates, weights, :func:`update`, the average.
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite; no parameter has moved.
+    """
+    draw = draw_latents(config.seed, step, config.batch, latent).part(crew.rank, crew.world).to(spins.device)
+    for player, optimiser in optimisers.items():
+        optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
+    losses = update(nets, optimisers, config.losses(objective.above, objective.still, step), spins, draw, crew)
+    if config.average:
+        follow(nets["averaged"], nets["generator"], min(config.average, (step + 1) / (step + 10)))
+    return losses
+
+
 @torch.no_grad()
 def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     """averaged ← decay·averaged + (1 − decay)·network, for parameters and batch statistics alike."""
@@ -155,9 +179,7 @@ def train(
         if getattr(config, name) and data.hamiltonian is None:
             weight = getattr(config, name)
             raise BadInput(f"training.{name}={weight}: {data.path} has no Hamiltonian; use training.{name}=0")
-    runs.check_device(device)
-    if config.precision == "bfloat16" and torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise BadInput("training.precision='bfloat16': this GPU does not know it; use training.precision='float32'")
+    runs.check_device(device, config.precision)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("training.tensorboard=True: it is not installed; pip install 'spinloom[tensorboard]'")
     with joined(device) as (crew, own):
@@ -198,19 +220,13 @@ def _train(
             return runs.load(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists and is not a run; use another folder")
-    H = data.hamiltonian
-    still = Rest(H, config.rest_sweeps) if config.rest and H else None
-    objective = config.losses(_level(held_in) if config.energy else None, still)
+    objective = objective_on(held_in, config)
     nets = runs.build_networks(networks, config.kept, config.seed)
     if start is not None:
         _begin_with(nets, start)
     for net in nets.values():
         synced(net, crew).to(device).train()
-    optimisers = {
-        player: torch.optim.Adam(net.parameters(), lr=config.rate_of(player), betas=config.momentum, fused=True)
-        for player, net in nets.items()
-        if player in objective.players
-    }
+    optimisers = optimisers_of(nets, objective.players, config)
     if tensors:
         runs.restore(nets, tensors, out / runs.CHECKPOINT)
         runs.restore_optimisers(optimisers, tensors)
@@ -241,6 +257,23 @@ LEVEL_FROM = 1000
 
 LEAST_SCALE = 1e-3
 """Of energies in units of J, for data whose ε is next to nothing."""
+
+
+def objective_on(data: Dataset, config: TrainingConfig) -> Objective:
+    """The objective with what its Hamiltonian's losses refer to."""
+    H = data.hamiltonian
+    return config.losses(_level(data) if config.energy else None, Rest(H, config.rest_sweeps) if H else None)
+
+
+def optimisers_of(
+    nets: Mapping[str, nn.Module], players: tuple[str, ...], config: TrainingConfig
+) -> dict[str, torch.optim.Adam]:
+    """An Adam for every player's parameters."""
+    return {
+        player: torch.optim.Adam(net.parameters(), lr=config.rate_of(player), betas=config.momentum, fused=True)
+        for player, net in nets.items()
+        if player in players
+    }
 
 
 def _level(data: Dataset) -> EnergyLevel:
@@ -290,23 +323,17 @@ def _go_on(
         deferred_interrupt() as caught,
         metrics or nullcontext(),
         progress(f"training {config.objective}", config.steps, "steps", show) as advance,
-        ahead(_shares(batches, crew, device)) as coming,
+        ahead(shares(batches, crew, device)) as coming,
     ):
         advance(step)
         while step < config.steps and not crew.any(bool(caught), device):
             spins = next(coming).to(device, non_blocking=True)
-            draw = draw_latents(config.seed, step, config.batch, latent).part(crew.rank, crew.world).to(device)
-            for player, optimiser in optimisers.items():
-                optimiser.param_groups[0]["lr"] = config.rate_of(player, step)
             try:
-                weighed = config.losses(objective.above, objective.still, step)
-                losses = update(nets, optimisers, weighed, spins, draw, crew)
+                losses = take_step(nets, optimisers, objective, config, spins, latent, step, crew)
             except FloatingPointError as error:
                 good = _kept(out)
                 raise FloatingPointError(f"step {step + 1}: {error}; {good}; try a smaller rate or gamma") from error
             step += 1
-            if config.average:
-                follow(nets["averaged"], nets["generator"], min(config.average, step / (step + 9)))
             advance(1)
             if metrics is None:
                 continue
@@ -325,7 +352,7 @@ def _go_on(
             raise KeyboardInterrupt(f"stopped at step {step} of {config.steps}; the same command goes on from there")
 
 
-def _shares(batches: Iterator[Tensor], crew: Crew, device: str) -> Iterator[Tensor]:
+def shares(batches: Iterator[Tensor], crew: Crew, device: str) -> Iterator[Tensor]:
     """This process's part of every batch, for a GPU in memory that it fetches from by itself."""
     pinned = torch.device(device).type == "cuda"
     for batch in batches:
