@@ -95,16 +95,16 @@ from spinloom import open_dataset
 from spinloom.networks import NetworkConfig
 from spinloom.train import train
 from spinloom.training_config import TrainingConfig
-networks = NetworkConfig(size=(32, 32), latent=8, generator=4, discriminator=4, encoder=4, widest=8, head=2)
-config = TrainingConfig(steps=40, batch=5, log_every=1, **{"checkpoint_every": 4, **json.loads(sys.argv[3])})
+networks = NetworkConfig(**json.loads(sys.argv[3]))
+config = TrainingConfig(steps=40, batch=5, log_every=1, **{"checkpoint_every": 4, **json.loads(sys.argv[4])})
 train(open_dataset(sys.argv[1]), sys.argv[2], networks, config, show=False)
 """
 
 
-def start(data, out, **changes) -> subprocess.Popen:
+def start(data, out, networks=NETWORKS, **changes) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", CHILD, str(data.path), str(out), json.dumps(changes)]
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+    asked = [str(data.path), str(out), json.dumps(networks.as_dict()), json.dumps(changes)]
+    return subprocess.Popen([sys.executable, "-c", CHILD, *asked], env=env, stderr=subprocess.PIPE)
 
 
 def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
@@ -116,32 +116,32 @@ def wait_for_step(child: subprocess.Popen, out, step: int) -> None:
 
 
 def test_killed_at_random_with_everything_on_it_ends_with_the_same_bits(data, tmp_path):
-    """Looks, an average, symmetries, falling rates, noise, penalties: all of them resume."""
+    """Codes on a grid and whitened, looks, an average, symmetries, falling rates, noise, penalties: all resume."""
     more = {
         "checkpoint_every": 3,
         "watch_every": 5,
         "average": 0.9,
         "augment": True,
         "halving": 20,
-        "energy": 0.5,
-        "rest": 2.0,
-        "rest_sweeps": 3,
+        "discriminator_rate": 0.5,
         "energy_rise": 15,
+        **PHYSICS,
         "instance_noise": 0.1,
         "r1": 0.01,
     }
-    train(data, tmp_path / "whole", NETWORKS, settings(steps=40, log_every=1, **more), show=False)
+    whole = train(data, tmp_path / "whole", EVERYTHING, settings(steps=40, log_every=1, **more), show=False)
+    assert not torch.equal(whole.encoder.whitening.covariance, torch.eye(EVERYTHING.latent))
     random = np.random.default_rng()  # any moment will do: the end is the same
     killed = 0
     for step in sorted(random.choice(np.arange(1, 39), 3, replace=False)):
-        child = start(data, tmp_path / "killed", **more)
+        child = start(data, tmp_path / "killed", EVERYTHING, **more)
         wait_for_step(child, tmp_path / "killed", int(step))
         time.sleep(random.uniform(0, 0.05))
         if child.poll() is None:
             child.kill()
             killed += 1
         child.communicate()
-    child = start(data, tmp_path / "killed", **more)
+    child = start(data, tmp_path / "killed", EVERYTHING, **more)
     assert child.wait(120) == 0, child.communicate()[1]
     assert killed
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
@@ -366,6 +366,29 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(data
     again, step_after = read_tensors(out / CHECKPOINT)
     assert step == step_after == 4
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("player", ["encoder", "generator", "discriminator"])
+def test_a_gradient_that_is_not_finite_stops_although_the_loss_is(data, tmp_path, monkeypatch, player):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=4), show=False)
+    before = {name: (out / name).read_bytes() for name in (CHECKPOINT, WEIGHTS)}
+
+    def sick(*arguments):
+        nets = build_networks(*arguments)
+        list(nets[player].parameters())[-1].register_hook(lambda slope: slope * float("inf"))
+        return nets
+
+    monkeypatch.setattr("spinloom.run.build_networks", sick)
+    says = rf"step 5: the {player}'s loss is \d+\.\d+, its gradient not finite; the checkpoint of step 4, .*, is good"
+    with pytest.raises(FloatingPointError, match=says) as error:
+        train(data, out, NETWORKS, settings(), show=False)
+    assert "\n" not in str(error.value)
+    assert {name: (out / name).read_bytes() for name in before} == before
+    monkeypatch.undo()
+    train(data, out, NETWORKS, settings(), show=False)
+    train(data, tmp_path / "whole", NETWORKS, settings(), show=False)
+    assert same_weights(out, tmp_path / "whole")
 
 
 def test_a_full_disk_stops_names_the_last_good_checkpoint_and_leaves_it(data, tmp_path, monkeypatch):
