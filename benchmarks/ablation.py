@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "spectrum 1": {"spectrum": 1.0},
     "whitened": {"networks.whiten": True},
     "grid": {"networks.grid": True},
-    "grid, whitened": {"networks.grid": True, "networks.whiten": True},
+    "grid, whitened": GRID,
     "grid, whitened, spectrum 1": {**GRID, "spectrum": 1.0},
     "grid, whitened, spectrum 3": {**GRID, "spectrum": 3.0},
     "grid, whitened, spectrum 3, rate 5e-4": {**GRID, "spectrum": 3.0, **MIDDLE},
@@ -70,7 +70,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "energy_rise": 300,
     },
     "grid, whitened, rate 5e-4, rest 3": {**GRID, **MIDDLE, "rest": 3.0, "energy_rise": 300},
-    "lean's recipe": {
+    "grid, whitened, symmetries, average 0.99, rate 1e-3, D × 0.25, γ 3e-4, rest 20": {
         **GRID,
         **FAST,
         "rest": 20.0,

@@ -121,7 +121,7 @@ def already(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def claim(out: Path, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`standing` finds; where that is nothing the folder is begun.
+    """What :func:`already` finds; where that is nothing the folder is begun.
 
     Raises:
         BadInput: the folder holds something else.
