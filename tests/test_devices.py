@@ -170,6 +170,13 @@ def test_the_commands_take_a_device(hybrid, tmp_path, capsys):
         assert json.loads(capsys.readouterr().out) == told
 
 
+def test_a_pipeline_for_a_gpu_that_is_not_there_begins_nothing(tmp_path, capsys):
+    for name in ("run", "trials", "reproduce"):
+        assert spinloom(name, tmp_path / name, "--device", "cuda", "--quiet") == 2
+        assert "no CUDA GPU" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
 def test_sampling_takes_a_device(hybrid, tmp_path, capsys):
     asked = ["-n", 3, "--method", "ddls", "--steps", 2, "--relax", 2, "--quiet"]
     assert spinloom("sample", hybrid, tmp_path / "there", *asked, "--device", "cuda") == 2

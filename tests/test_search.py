@@ -365,7 +365,7 @@ def test_a_decoder_of_ones_own_is_searched():
     found = search(tilted, None, "max-mz", "cma", generations=60, norm_weight=0.0, latent=4)
     assert np.linalg.norm(found.z.numpy() - PEAK.numpy()) < 1e-2
     assert found.value == pytest.approx(1)
-    assert found.report["novelty"] is None
+    assert found.report["novelty"] == {"new": None, "reason": "not compared with training data"}
     assert found.report["sweeps"] == 0
     assert "energy_excess" not in found.report["stages"]["decoded"]
     data = tilted(prior_latents(7, 5, 4)).contiguous()

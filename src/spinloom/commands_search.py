@@ -30,7 +30,6 @@ from spinloom.options import (
     print_json,
 )
 from spinloom.run import Run, load
-from spinloom.simulation import request_behind
 
 
 def search(
@@ -118,8 +117,6 @@ def search(
         show,
         compared=compared,
     )
-    if data is None:
-        _say_uncompared(out, found, trained)
     _keep(out, found, trained.hamiltonian if H is None else H)
     if as_json:
         print_json({"path": str(out), **read_json(out / SEARCH)})
@@ -142,21 +139,6 @@ def _reference(run: Run, given: Path | None) -> Dataset | None:
         return data if given is not None else None
     fraction = run.config.get("training", {}).get("fraction", 1.0)
     return data.split(fraction)[0] if 0 < fraction < 1 else data
-
-
-def _say_uncompared(out: Path, found: Found | Front, run: Run) -> None:
-    """Put into the reports, kept ones too, that nothing is known of novelty, and how it can be."""
-    from spinloom.search import SEARCH
-
-    request = request_behind(run.config["data"])
-    make = "" if request is None else f"make them with `{request.command()}` and "
-    why = f"not compared with training data; {make}name them by --reference"
-    content = read_json(out / SEARCH)
-    reports = [found.report] if isinstance(found, Found) else found.reports
-    for report in (*reports, *content["found"]):
-        report["novelty"] = {"new": None, "reason": why}
-        report["words"] = [*report["words"], why]
-    write_json(out / SEARCH, content)
 
 
 def _keep(out: Path, found: Found | Front, H: Hamiltonian | None) -> None:

@@ -18,6 +18,8 @@ from spinloom.pattern import Pattern, pattern
 from spinloom.spiral import GroundState, ground_state
 from spinloom.typing import Latents, Spins
 
+UNCOMPARED = "not compared with training data"
+
 BLOCK, MOST_BLOCKS, OVER_RELAX = 100, 20, 8
 """Steps of :func:`settle` between two looks at the energy, how many such blocks there are at most, and the sweeps of
 over-relaxation in a step."""
@@ -111,6 +113,7 @@ def reports(
     reference: Any,
     compared: int | None = None,
     show: bool = False,
+    why: str = UNCOMPARED,
 ) -> list[dict[str, Any]]:
     """For each of the codes (m, n) and their textures (m, 3, H, W), as plain JSON values:
 
@@ -122,7 +125,8 @@ def reports(
     - ``ground_state``: the exact one's ε and wave vector and how far above it each stage is; None in a field or with
       an easy axis, where none is known;
     - ``novelty`` against ``reference``, or the first ``compared`` of it, with the symmetries of the Hamiltonian that
-      these textures are known to have, if there is one, else of ``H``; None without;
+      these textures are known to have, if there is one, else of ``H``; without, ``new`` is None and ``why`` its
+      ``reason``;
     - ``words``: all that in sentences.
     """
     theirs = getattr(reference, "hamiltonian", None) or H
@@ -130,7 +134,7 @@ def reports(
     exact = _exact(H, (relaxed.shape[-2], relaxed.shape[-1]))
     measured = stages(decoded, relaxed, settled, H)
     return [
-        _report(z[k], measured[k], pattern(relaxed[k]), pattern(settled[k]), exact, sweeps, new[k])
+        _report(z[k], measured[k], pattern(relaxed[k]), pattern(settled[k]), exact, sweeps, new[k] or why)
         for k in range(len(z))
     ]
 
@@ -151,7 +155,7 @@ def _report(
     settled: Pattern,
     exact: GroundState | None,
     sweeps: int,
-    new: Novelty | None,
+    new: Novelty | str,
 ) -> dict[str, Any]:
     length, root = float(z.double().norm()), math.sqrt(z.numel())
     norm = {"norm": length, "ratio": length / root, "deviations": (length - root) * math.sqrt(2)}
@@ -178,8 +182,7 @@ def _report(
             mine, its = ((abs(n), abs(m)), exact.q)
             same = sorted(mine) == sorted(its) if height == width else mine == its
             words.append(f"its stripes are ({n}, {m}), {'the' if same else 'not the'} ground state's up to symmetry")
-    if new is not None:
-        words.append(new.words)
+    words.append(new if isinstance(new, str) else new.words)
     return {
         "stages": measured,
         "sweeps": sweeps,
@@ -188,7 +191,7 @@ def _report(
         "pattern": relaxed.as_dict(),
         "settled_pattern": settled.as_dict(),
         "ground_state": state,
-        "novelty": None if new is None else _plain(new),
+        "novelty": {"new": None, "reason": new} if isinstance(new, str) else _plain(new),
         "words": words,
     }
 

@@ -158,10 +158,11 @@ def run_pipeline(
     a row, ``results.json``, PNGs and ``report.html``.
 
     Raises:
-        BadInput: the folder holds something else, or a pipeline with other settings.
+        BadInput: the folder holds something else, or a pipeline with other settings; there is no such device.
     """
     from spinloom.report import write_report
 
+    runs.check_device(device)
     out = Path(out)
     state = _State.open(out, config, preset)
     H = config.hamiltonian

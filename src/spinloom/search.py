@@ -16,7 +16,7 @@ from spinloom.anneal import relax as align
 from spinloom.dataset import Dataset
 from spinloom.errors import BadInput
 from spinloom.files import read_json, write_json
-from spinloom.findings import Found, Front, reports, settle
+from spinloom.findings import UNCOMPARED, Found, Front, reports, settle
 from spinloom.goals import Goal, Measure, goals
 from spinloom.hamiltonian import Hamiltonian, as_spins
 from spinloom.novelty import comparable
@@ -24,6 +24,7 @@ from spinloom.optimise import SPREAD_CODES, Pool, SearchConfig, Tape, judge_of, 
 from spinloom.processor import for_networks
 from spinloom.run import Run, differences
 from spinloom.sample import CHUNK, Decode, Score, decoder_of, prior_latents
+from spinloom.simulation import request_behind
 from spinloom.typing import Latents, PerTexture, Spins
 
 FORMAT = 1
@@ -128,7 +129,7 @@ def search(
             _open(folder, settings, _fingerprints(decode, run is None, wanted, seed, length))
         tape = Tape(None if folder is None else folder / STATE)
         pool, history = optimise(decode, wanted, config, length, model, tape, show, cells)
-        beside = (reference, compared, show)
+        beside = (reference, compared, show, _uncompared(run))
         if len(wanted) > 1:
             found = _front(decode, wanted, config, model, pool, history, beside)
         else:
@@ -140,8 +141,15 @@ def search(
 
 # the end of a search
 
-Beside = tuple[Any, int | None, bool]
-"""The reference, how many of it are compared with the answer, and whether to show progress."""
+Beside = tuple[Any, int | None, bool, str]
+"""The reference, how many of it are compared with the answer, whether to show progress, and why there is none."""
+
+
+def _uncompared(run: Run | None) -> str:
+    """Why nothing is known of novelty without a reference, and how it can be."""
+    request = None if run is None else request_behind(run.config.get("data", {}))
+    make = "" if request is None else f"make them with `{request.command()}` and "
+    return UNCOMPARED if run is None else f"{UNCOMPARED}; {make}name them by --reference"
 
 
 def _finish(decode: Decode, z: np.ndarray, config: SearchConfig, H: Hamiltonian | None) -> tuple[Latents, Spins, Spins]:

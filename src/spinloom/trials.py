@@ -80,7 +80,8 @@ def run_trials(
     needs ``if __name__ == "__main__":``.
 
     Raises:
-        BadInput: fewer than one trial or job, ``only`` is none of them, or the folder holds something else.
+        BadInput: fewer than one trial or job, ``only`` is none of them, the folder holds something else, or there is no
+            such device.
     """
     from spinloom.report import write_trials_report
 
@@ -91,6 +92,7 @@ def run_trials(
         raise BadInput(f"only={only}: the trials are 0 … {trials - 1}; use one of them")
     if jobs < 1:
         raise BadInput(f"jobs={jobs}: need a whole number, at least 1; use e.g. jobs={available_threads()}")
+    runs.check_device(device)
     pin_trials(out, config, trials)
     size = _size(config)
     say(f"annealing {config.samples} textures of {size[0]} × {size[1]}")
