@@ -388,6 +388,8 @@ def _take(future: Any, out: Path, simulation: Simulation, number: int) -> None:
     except CancelledError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and future.status != "error":  # made, and lost on its way from the scheduler
+            raise CancelledError(str(error)) from error
         said = " ".join(str(error).split())
         raise BadInput(
             f"{shard_name(number)}: a worker failed ({type(error).__name__}: {said}); finished shards are kept, the "
