@@ -186,6 +186,7 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "side too small": (["run", tmp_path / "a", "--size", 24], "size=24: too small for the networks"),
         "three sides": (["simulate", tmp_path / "a", "--size", 32, 32, 32], "size="),
         "D is not a number": (["run", tmp_path / "a", "--D", "nan"], "D=nan"),
+        "a polish of nothing": (["train", labyrinths, tmp_path / "a", "--preset", "polish"], "--start RUN"),
         "D is a word": (["simulate", tmp_path / "a", "--D", "strong"], '"strong"'),
         "missing data": (["train", tmp_path / "nowhere", tmp_path / "a"], "nowhere"),
         "truncated data": (["train", torn, tmp_path / "a"], shard.name),

@@ -146,6 +146,8 @@ def train(
     """
     recipe = presets.pick(presets.TRAININGS, preset)
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
+    if recipe.goes_on and start is None:
+        raise BadInput(f"preset {preset!r}: goes on from a trained run; add --start RUN")
     begin = None if start is None else load(start)
     shapes = presets.overridden(begin.networks if begin else recipe.networks, networks)
     textures = open_dataset(data)
