@@ -93,6 +93,10 @@ def map_figure(panels: Sequence[MapPanel], width: Number = PAGE, nodal: bool = F
             _bar(figure, image, x, y - place.side - 0.3, place.side, label)
         if panel.crossing:
             _triple(figure, panel.crossing, place.whole(number), place.magnified(number), place)
+        elif place.tall:
+            x, y = place.whole(number)
+            middle = (x + place.side / 2) / place.total
+            figure.text(middle, (y - place.tall / 2) / place.height, "no wall in this plane", fontsize=8, ha="center")
     if place.tall:
         letters = "de" if nodal else "cd"
         (_, y), (x, other_y) = place.whole(0), place.magnified(0)

@@ -91,7 +91,7 @@ def apart(limits: tuple[float, float]) -> list[float]:
     found: list[float] = []
     for value in (-0.4, -0.2, 0.0, 0.2, 0.5, 1.0, 2.0, 4.0):
         place = math.sqrt(max(value - low, 0.0) / (high - low))
-        if low <= value <= high and all(abs(place - math.sqrt((one - low) / (high - low))) > 0.24 for one in found):
+        if low <= value <= high and all(abs(place - math.sqrt((one - low) / (high - low))) > 0.3 for one in found):
             found.append(value)
     return found
 
