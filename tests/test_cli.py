@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 
 import spinloom as sl
 from spinloom.files import write_json
+from spinloom.pipeline import owner
 from spinloom.run import read_metrics
 from spinloom.schedule import Schedule
+from spinloom.train import train
+from spinloom.training_config import TrainingConfig
 
 TINY = [
     *("--size", "32", "--samples", "160", "--prior-samples", "40", "--ddls-samples", "40", "--ddls.steps", "2"),
@@ -96,6 +100,37 @@ def test_a_pipeline_of_other_settings_is_not_touched(pipeline):
     assert done.returncode == 2
     assert "D: 0.6 there, 0.5 asked" in done.stderr
     assert contents(pipeline) == before
+
+
+def test_a_pipelines_run_is_not_trained_on_but_begun_from_elsewhere(pipeline, tmp_path):
+    before = contents(pipeline)
+    asked = ["train", pipeline / "data", pipeline / "vae", "--objective", "vae", "--steps", 8]
+    done = spinloom(*asked)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert f"{pipeline / 'vae'}: belongs to the pipeline in {pipeline}" in done.stderr
+    assert contents(pipeline) == before
+    assert owner(pipeline / "data" / ".." / "vae").resolve() == pipeline.resolve()
+    assert owner(pipeline / "my-own") is None
+    _, _, *way = done.stderr.split("`")[1].split()
+    way[1] = tmp_path / way[1]
+    done = spinloom("train", *way, "--steps", 2, "--batch", 20)
+    assert done.returncode == 0, done.stderr
+    assert sl.load(way[1]).objective == "vae"
+
+
+def test_a_pipeline_whose_run_was_trained_on_by_itself_says_how_it_goes_on(pipeline, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(pipeline, broken)
+    run, data = sl.load(broken / "gan"), sl.open_dataset(broken / "data")
+    training = TrainingConfig(**{**run.config["training"], "steps": 8})
+    train(data, broken / "gan", run.networks, training, show=False)
+    done = spinloom("run", broken, *TINY)
+    assert done.returncode == 2
+    assert f"{broken / 'gan'}: has 8 steps, its pipeline 6" in done.stderr
+    (broken / "gan").rename(tmp_path / "elsewhere")  # as it says
+    done = spinloom("run", broken, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert sl.load(broken / "gan").step == 6
 
 
 def test_train_sample_measure_one_after_the_other(labyrinths, tmp_path):

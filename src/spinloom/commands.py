@@ -29,7 +29,8 @@ from spinloom.options import (
     sides_of,
     statistics_line,
 )
-from spinloom.run import digest, load
+from spinloom.pipeline import owner
+from spinloom.run import digest, is_run, load
 from spinloom.sample import DDLS, Rule
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -144,6 +145,7 @@ def train(
     out
         Folder of the run to make.
     """
+    _check_free(data, out)
     recipe = presets.pick(presets.TRAININGS, preset)
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
     if recipe.goes_on and start is None:
@@ -161,6 +163,19 @@ def train(
         print_json({"path": str(run.path), "step": run.step, "objective": run.objective, "collapse": seen})
     else:
         print(f"{out}: {run.objective} of {run.step} steps; draw from it with `spinloom sample {out} OUT -n 1000`")
+
+
+def _check_free(data: Path, out: Path) -> None:
+    """Refuse a run of a pipeline: its samples and tables are of the steps it had."""
+    whole = owner(out)
+    if whole is None:
+        return
+    way = "use another folder"
+    if is_run(out):
+        name = out.resolve().name
+        objective = f" --objective {name}" if name in ("vae", "gan") else ""
+        way += f", e.g. `spinloom train {data} {whole.resolve().name}-{name} --start {out}{objective}`"
+    raise BadInput(f"{out}: belongs to the pipeline in {whole}, which more steps would break; {way}")
 
 
 def sample(
