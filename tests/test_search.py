@@ -30,7 +30,7 @@ from spinloom.pattern import cores, pattern
 from spinloom.run import Run, build_networks, write_config, write_weights
 from spinloom.sample import prior_latents
 from spinloom.schedule import Schedule
-from spinloom.search import SEARCH, STATE, search, unbeaten
+from spinloom.search import SEARCH, STATE, _beside_data, search, unbeaten
 from spinloom.search_charts import found_figure, front_figure
 from spinloom.spiral import ground_state, spiral
 from spinloom.symmetry import random_symmetry, symmetries
@@ -975,3 +975,22 @@ def test_the_methods_ask_the_same_when_told_the_same():
             assert np.array_equal(one[0], other[0])
             told = (one[0].sum(1, keepdims=True), 2 * one[0])
             one, other = first.send(told), second.send(told)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "theirs", "words"),
+    [
+        ("min-energy", -0.1000000004, [-0.1, -0.05], "it lies as low as the lowest of them, "),
+        ("max-charge", 3.0000004, [-1.0, 3.0], "it lies as high as the highest of them, "),
+        ("min-skyrmions", 1.3e-7, [2e-8, 5.0], "it lies as low as the lowest of them, "),
+        ("min-energy", -0.101, [-0.1, -0.05], "it lies beyond them all, "),
+        ("min-energy", -0.07, [-0.1, -0.05], "it lies 0."),
+        ("max-charge", 2e-7, [0.0, 1e-7], "it lies at their value"),
+    ],
+)
+def test_rounding_does_not_put_a_value_beyond_the_trainings(objective, value, theirs, words):
+    (goal,) = goals(objective, None, Hamiltonian(1.0, 0.3))
+    report: dict = {"words": []}
+    _beside_data(report, goal, value, torch.tensor(theirs, dtype=torch.float64))
+    assert words in report["words"][0]
+    assert ("beyond" in report["words"][0]) == ("beyond" in words)
