@@ -49,6 +49,9 @@ ROOMS = {
 }
 """Modules of the commands that do not stand in ``commands.py``."""
 
+KEEP_NOTHING = frozenset({"sample", "measure", "export", "import", "bench"})
+"""Commands that leave nothing when they are stopped; the others go on."""
+
 app = App(
     name="spinloom",
     version=__version__,
@@ -83,6 +86,14 @@ def _launch(
     return app(tokens, exit_on_error=False, print_error=False)
 
 
+def _stopped(tokens: Sequence[str]) -> str:
+    """What is left of a command that Ctrl-C stopped."""
+    command = next((token for token in tokens if token in COMMANDS), None)
+    if command in KEEP_NOTHING or (command == "verify" and "--repair" not in tokens):
+        return "stopped; nothing was written, the same command starts over"
+    return "stopped; the same command goes on from here"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 stopped by what the work met, 2 bad input, 130 interrupted."""
     # GNU OpenMP's threads spin long at torch's barriers: on cores that something else uses too, a training step
@@ -100,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"spinloom: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt as error:
-        print(f"spinloom: {str(error) or 'stopped; the same command goes on from here'}", file=sys.stderr)
+        print(f"spinloom: {str(error) or _stopped(tokens)}", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         code = 1
