@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import spinloom as sl
+from spinloom import cli, commands, commands_compare, commands_exchange
 from spinloom.files import write_json
 from spinloom.pipeline import owner
 from spinloom.run import read_metrics
@@ -187,6 +188,30 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(labyrinths, tmp_path
     assert sl.load(run).step == step + 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sample", "labyrinth-128", "fakes"], "nothing was written, the same command starts over"),
+        (["export", "fakes", "files"], "nothing was written"),
+        (["verify", "fakes"], "nothing was written"),
+        (["verify", "fakes", "--repair"], "goes on from here"),
+        (["run", "demo"], "goes on from here"),
+    ],
+)
+def test_ctrl_c_says_whether_the_same_command_goes_on(arguments, says, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for place in ("sample_run", "load", "open_dataset", "verify_dataset", "repair_dataset", "run_pipeline"):
+        for room in (commands, commands_compare, commands_exchange):
+            if hasattr(room, place):
+                monkeypatch.setattr(room, place, stop)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 130
+    assert says in capsys.readouterr().err
+
+
 def test_a_toml_file_stands_for_options_and_the_command_line_wins(tmp_path, quench):
     toml = tmp_path / "data.toml"
     toml.write_text(f'samples = 7\nsize = [32, 40]\nD = 0.5\nschedule = "{quench}"\n')
@@ -237,6 +262,9 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "mistyped command": (["rnu", tmp_path / "a"], "run"),
         "mistyped TOML key": (["run", tmp_path / "a", "--config", toml], "Did you mean --training.steps"),
         "missing TOML": (["run", tmp_path / "a", "--config", tmp_path / "no.toml"], "no.toml"),
+        "a rule without ddls": (["sample", thesis, tmp_path / "a", "--rule", "langevin"], "--method ddls alone"),
+        "a step size without ddls": (["sample", thesis, tmp_path / "a", "--step-size", 0.2], "--step-size 0.2: is of"),
+        "a share of no reference": (["measure", labyrinths, "--held-out", 2], "--held-out 2: is a share of the ref"),
         "shard": (["simulate", tmp_path / "a", "--shard", "four"], "--shard four"),
         "shard of three": (["simulate", tmp_path / "a", "--shard", "1/2/3"], "--shard 1/2/3"),
         "half a texture": (["simulate", tmp_path / "a", "--samples", 2.5], "2.5 is not a whole number"),

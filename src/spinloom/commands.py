@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -185,9 +185,11 @@ def sample(
     *,
     number: Annotated[Count, Parameter(name=("-n", "--number"), help="How many textures.")] = 1000,
     method: Annotated[Literal["prior", "ddls"], Parameter(help="z from the prior, or driven from there.")] = "prior",
-    rule: Annotated[Rule, Parameter(help="How the discriminator drives.")] = "ascent",
-    steps: Annotated[Whole, Parameter(help="Updates of a code.")] = DDLS.steps,
-    step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
+    rule: Annotated[
+        Rule | None, Parameter(help=f"Of ddls: how the discriminator drives. Default: {DDLS.rule}.")
+    ] = None,
+    steps: Annotated[Whole | None, Parameter(help=f"Of ddls: updates of a code. Default: {DDLS.steps}.")] = None,
+    step_size: Annotated[float | None, Parameter(help=f"Of ddls: step size α. Default: {DDLS.step_size}.")] = None,
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
     symmetrise: Annotated[bool, Parameter(negative=(), help="Turn each by a random exact symmetry.")] = False,
     seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
@@ -204,15 +206,22 @@ def sample(
     out
         Folder of the data set to make.
     """
+    driven: dict[str, Any] = {"rule": rule, "steps": steps, "step_size": step_size}
+    given = {name: value for name, value in driven.items() if value is not None}
+    if given and method != "ddls":
+        name, value = next(iter(given.items()))
+        raise BadInput(f"--{name.replace('_', '-')} {value}: is of --method ddls alone; add that, or leave it out")
     if out.exists():
         raise BadInput(f"{out}: exists; nothing is overwritten, use another folder")
+    rules = DDLS(**given)
     trained = load(run, device)
     show = not (quiet or as_json)
-    spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show, symmetrise)
+    drive = (method, rules.rule, rules.steps, rules.step_size)
+    spins = sample_run(trained, number, *drive, seed, relax, show, symmetrise)
     origin: dict[str, Any] = {"source": trained.objective, "model": trained.path.name, "step": trained.step}
     origin |= {"weights": digest(trained), "method": method}
     if method == "ddls":
-        origin["ddls"] = {"rule": rule, "steps": steps, "step_size": step_size}
+        origin["ddls"] = asdict(rules)
     origin |= {"relax": relax, "symmetrise": symmetrise, "seed": seed, "device": device}
     data = write_dataset(out, spins, hamiltonian=trained.hamiltonian, origin=origin)
     if as_json:

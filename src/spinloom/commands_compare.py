@@ -34,13 +34,17 @@ from spinloom.options import (
 from spinloom.pipeline import run_pipeline
 from spinloom.run import check_device
 
+HELD_OUT = 0.25
+"""Share of a reference that stands for the data."""
+
 
 def measure(
     *data: Annotated[Path, Parameter(name="DATA")],
     reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
     held_out: Annotated[
-        float, Parameter(help="Share of the reference, from its end, that stands for the data (not trained on).")
-    ] = 0.25,
+        float | None,
+        Parameter(help="Of the reference, from its end: the share that stands for the data. Default: 0.25."),
+    ] = None,
     limit: Annotated[Count, Parameter(help="Textures used of each, from the front.")] = 10_000,
     seed: Annotated[Whole, Parameter(help="Of the coverage's splits.")] = 0,
     J: Exchange = None,
@@ -64,6 +68,9 @@ def measure(
 
     if not data:
         raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
+    if held_out is not None and reference is None:
+        raise BadInput(f"--held-out {held_out:g}: is a share of the reference; add --reference DATA, or leave it out")
+    share = HELD_OUT if held_out is None else held_out
     given = given_hamiltonian(J, D, dmi, B, K)
     sets = {str(path): open_dataset(path) for path in data}
     models = {name: _model(name, textures, given) for name, textures in sets.items()}
@@ -79,9 +86,9 @@ def measure(
                 print(line, file=sys.stderr)
             if textures.path.resolve() == real.path.resolve():
                 raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
-        if not 0 < round(held_out * len(real)) < len(real):
-            raise BadInput(f"--held-out {held_out:g}: a share of {reference}'s {len(real)} textures; use e.g. 0.25")
-        front, tail = real.split(1 - held_out)
+        if not (0 < share < 1 and 0 < round(share * len(real)) < len(real)):
+            raise BadInput(f"--held-out {share:g}: a share of {reference}'s {len(real)} textures; use e.g. 0.25")
+        front, tail = real.split(1 - share)
         spaces: tuple[Space, ...] = ("features", "spins")
         judges = {space: CoverageReference(tail[:limit], space, model, seed, second=front[:limit]) for space in spaces}
     rows = []
