@@ -216,15 +216,27 @@ def _print_picture(found: dict[str, Any]) -> None:
 
 
 def _print_levels(found: dict[str, Any]) -> None:
+    console = Console()
+    levels = found["levels"]
+    count = max(1, (console.width - NAMED) // NUMBER)
+    for first in range(0, len(levels), count):  # beside one another as many as fit whole
+        console.print(_level_grid(levels[first : first + count]))
+    print(found["verdict"])
+
+
+NAMED, NUMBER = 24, 8
+"""Characters of a table's first column and of the others, spaces included."""
+
+
+def _level_grid(levels: list[dict[str, Any]]) -> Grid:
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("in-plane rms (degrees)", no_wrap=True)
-    for level in found["levels"]:
-        grid.add_column(f"{level['noise']:g}", justify="right")
-    for name in found["levels"][0]["errors"]:
-        grid.add_row(name, *(as_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
+    grid.add_column("in-plane rms (degrees)", overflow="fold")
+    for level in levels:
+        grid.add_column(f"{level['noise']:g}", justify="right", no_wrap=True)
+    for name in levels[0]["errors"]:
+        grid.add_row(name, *(as_number(level["errors"][name]["rms"], 1) for level in levels))
     for label, quantity, digits in (("S·S_true", "dot", 4), ("right charge", "charge_right", 2)):
         for number, kind in enumerate(("guess", "network")):
-            of_best = (level["errors"][level["best"][number]][quantity] for level in found["levels"])
+            of_best = (level["errors"][level["best"][number]][quantity] for level in levels)
             grid.add_row(f"{label}, best {kind}", *(as_number(value, digits) for value in of_best))
-    Console().print(grid)
-    print(found["verdict"])
+    return grid
