@@ -18,6 +18,7 @@ from spinloom.files import write_bytes, write_json
 from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
 from spinloom.run import Run, load
+from spinloom.topology import whole_charge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,8 @@ def _invert_picture(
         found["methods"][name] = {
             "texture": number,
             "misfit": float(away.square().mean().sqrt()),
-            **{key: table[key][number].item() for key in ("energy_excess", "mz", "charge", "nodal_points")},
+            **{key: table[key][number].item() for key in ("energy_excess", "mz", "nodal_points")},
+            "charge": whole_charge(table["charge"][number].item()),
         }
     found["z"] = recovered.z[0].tolist()
     found["from_guess"] = recovered.start[0] == 0
