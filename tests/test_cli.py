@@ -110,6 +110,8 @@ def test_a_pipelines_run_is_not_trained_on_but_begun_from_elsewhere(pipeline, tm
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
     assert f"{pipeline / 'vae'}: belongs to the pipeline in {pipeline}" in done.stderr
     assert contents(pipeline) == before
+    done = spinloom("sample", pipeline, tmp_path / "fakes")
+    assert f"use {pipeline / 'gan'} or {pipeline / 'hybrid'} or {pipeline / 'vae'}" in done.stderr
     assert owner(pipeline / "data" / ".." / "vae").resolve() == pipeline.resolve()
     assert owner(pipeline / "my-own") is None
     _, _, *way = done.stderr.split("`")[1].split()
@@ -123,7 +125,7 @@ def test_a_pipeline_whose_run_was_trained_on_by_itself_says_how_it_goes_on(pipel
     broken = tmp_path / "broken"
     shutil.copytree(pipeline, broken)
     run, data = sl.load(broken / "gan"), sl.open_dataset(broken / "data")
-    training = TrainingConfig(**{**run.config["training"], "steps": 8})
+    training = TrainingConfig(**{**run.config["training"], "steps": 8, "momentum": (0.0, 0.9)})
     train(data, broken / "gan", run.networks, training, show=False)
     done = spinloom("run", broken, *TINY)
     assert done.returncode == 2
@@ -242,16 +244,16 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
     toml = tmp_path / "typo.toml"
     toml.write_text("[training]\nstps = 3\n")
     return {
-        "odd side": (["simulate", tmp_path / "a", "--size", 33], "size=33"),
-        "side too small": (["run", tmp_path / "a", "--size", 24], "size=24: too small for the networks"),
-        "three sides": (["simulate", tmp_path / "a", "--size", 32, 32, 32], "size="),
-        "D is not a number": (["run", tmp_path / "a", "--D", "nan"], "D=nan"),
+        "odd side": (["simulate", tmp_path / "a", "--size", 33], "--size 33:"),
+        "side too small": (["run", tmp_path / "a", "--size", 24], "--size 24: too small for the networks"),
+        "three sides": (["simulate", tmp_path / "a", "--size", 32, 32, 32], "--size 32 32 32"),
+        "D is not a number": (["run", tmp_path / "a", "--D", "nan"], "--D nan:"),
         "a polish of nothing": (["train", labyrinths, tmp_path / "a", "--preset", "polish"], "--start RUN"),
         "D is a word": (["simulate", tmp_path / "a", "--D", "strong"], '"strong"'),
         "missing data": (["train", tmp_path / "nowhere", tmp_path / "a"], "nowhere"),
         "truncated data": (["train", torn, tmp_path / "a"], shard.name),
         "data are no data": (["measure", thesis], "thesis"),
-        "lattice mismatch": (["run", tmp_path / "a", "--size", 36], "size=36"),
+        "lattice mismatch": (["run", tmp_path / "a", "--size", 36], "--size 36"),
         "out is not a run": (["train", labyrinths, thesis, "--preset", "quick"], "is not a run"),
         "out is no pipeline": (["run", thesis], "thesis"),
         "out is no data set": (["simulate", thesis, "--samples", 5], "thesis"),
@@ -266,6 +268,9 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "a step size without ddls": (["sample", thesis, tmp_path / "a", "--step-size", 0.2], "--step-size 0.2: is of"),
         "a share of no reference": (["measure", labyrinths, "--held-out", 2], "--held-out 2: is a share of the ref"),
         "shard": (["simulate", tmp_path / "a", "--shard", "four"], "--shard four"),
+        "shard beyond": (["simulate", tmp_path / "a", "--shard", "3/2"], "--shard 3/2: of i/N"),
+        "one name too many": (["sample", labyrinths, tmp_path / "a", "extra"], "unexpected argument 'extra'"),
+        "a file's name": (["export", labyrinths, tmp_path / "a.vti", "--format", "vtk"], "leave .vti out"),
         "shard of three": (["simulate", tmp_path / "a", "--shard", "1/2/3"], "--shard 1/2/3"),
         "half a texture": (["simulate", tmp_path / "a", "--samples", 2.5], "2.5 is not a whole number"),
         "half a step": (["run", tmp_path / "a", "--training.steps", 2.5], "2.5 is not a whole number"),
@@ -273,7 +278,7 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "no limit": (["measure", labyrinths, "--limit", 0], "--limit"),
         "against itself": (["measure", labyrinths, "--reference", labyrinths], "is the reference itself"),
         "broken TOML": (["run", tmp_path / "a", "--config", thesis / "chapter1.tex"], "chapter1.tex: is not TOML"),
-        "too few samples": (["run", tmp_path / "a", "--samples", 50], "samples=50"),
+        "too few samples": (["run", tmp_path / "a", "--samples", 50], "--samples 50"),
     }
 
 

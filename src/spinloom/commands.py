@@ -80,6 +80,8 @@ def simulate(
             first, every = (int(number) for number in shard.split("/"))
         except ValueError as error:
             raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
+        if not 0 <= first < every:
+            raise BadInput(f"--shard {shard}: of i/N, i is from 0 to N − 1; use e.g. --shard 0/4")
         part = (first, every)
     ways = {"--shard": shard, "--dask": dask, "--workers": workers}
     given = [name for name, value in ways.items() if value is not None]
