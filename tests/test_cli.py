@@ -13,6 +13,7 @@ import pytest
 
 import spinloom as sl
 from spinloom import cli, commands, commands_compare, commands_exchange
+from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.pipeline import owner
 from spinloom.run import read_metrics
@@ -110,8 +111,6 @@ def test_a_pipelines_run_is_not_trained_on_but_begun_from_elsewhere(pipeline, tm
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
     assert f"{pipeline / 'vae'}: belongs to the pipeline in {pipeline}" in done.stderr
     assert contents(pipeline) == before
-    done = spinloom("sample", pipeline, tmp_path / "fakes")
-    assert f"use {pipeline / 'gan'} or {pipeline / 'hybrid'} or {pipeline / 'vae'}" in done.stderr
     assert owner(pipeline / "data" / ".." / "vae").resolve() == pipeline.resolve()
     assert owner(pipeline / "my-own") is None
     _, _, *way = done.stderr.split("`")[1].split()
@@ -119,6 +118,11 @@ def test_a_pipelines_run_is_not_trained_on_but_begun_from_elsewhere(pipeline, tm
     done = spinloom("train", *way, "--steps", 2, "--batch", 20)
     assert done.returncode == 0, done.stderr
     assert sl.load(way[1]).objective == "vae"
+
+
+def test_a_pipeline_given_as_a_run_names_those_in_it(pipeline):
+    with pytest.raises(BadInput, match=f"use {pipeline / 'gan'} or {pipeline / 'hybrid'} or {pipeline / 'vae'}"):
+        sl.load(pipeline)
 
 
 def test_a_pipeline_whose_run_was_trained_on_by_itself_says_how_it_goes_on(pipeline, tmp_path):

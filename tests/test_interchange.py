@@ -523,7 +523,7 @@ def test_export_and_import_as_commands(data, tmp_path):
     assert done.returncode == 0 and "3 files" in done.stdout
     done = spinloom("import", tmp_path / "film", tmp_path / "again")
     assert done.returncode == 0 and "magnitude 800000" in done.stdout
-    done = spinloom("import", tmp_path / "film", tmp_path / "part", "--crop", 0, 7, 0, 8)
+    done = spinloom("import", tmp_path / "film", tmp_path / "part", "--crop", 0, 7, 0, 6)
     assert done.returncode == 0 and "odd sides" in done.stdout
 
 
