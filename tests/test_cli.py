@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 
 import spinloom as sl
+from spinloom import cli, commands, commands_compare, commands_exchange
+from spinloom.errors import BadInput
 from spinloom.files import write_json
+from spinloom.pipeline import owner
 from spinloom.run import read_metrics
 from spinloom.schedule import Schedule
+from spinloom.train import train
+from spinloom.training_config import TrainingConfig
 
 TINY = [
     *("--size", "32", "--samples", "160", "--prior-samples", "40", "--ddls-samples", "40", "--ddls.steps", "2"),
@@ -98,6 +104,42 @@ def test_a_pipeline_of_other_settings_is_not_touched(pipeline):
     assert contents(pipeline) == before
 
 
+def test_a_pipelines_run_is_not_trained_on_but_begun_from_elsewhere(pipeline, tmp_path):
+    before = contents(pipeline)
+    asked = ["train", pipeline / "data", pipeline / "vae", "--objective", "vae", "--steps", 8]
+    done = spinloom(*asked)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert f"{pipeline / 'vae'}: belongs to the pipeline in {pipeline}" in done.stderr
+    assert contents(pipeline) == before
+    assert owner(pipeline / "data" / ".." / "vae").resolve() == pipeline.resolve()
+    assert owner(pipeline / "my-own") is None
+    _, _, *way = done.stderr.split("`")[1].split()
+    way[1] = tmp_path / way[1]
+    done = spinloom("train", *way, "--steps", 2, "--batch", 20)
+    assert done.returncode == 0, done.stderr
+    assert sl.load(way[1]).objective == "vae"
+
+
+def test_a_pipeline_given_as_a_run_names_those_in_it(pipeline):
+    with pytest.raises(BadInput, match=f"use {pipeline / 'gan'} or {pipeline / 'hybrid'} or {pipeline / 'vae'}"):
+        sl.load(pipeline)
+
+
+def test_a_pipeline_whose_run_was_trained_on_by_itself_says_how_it_goes_on(pipeline, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(pipeline, broken)
+    run, data = sl.load(broken / "gan"), sl.open_dataset(broken / "data")
+    training = TrainingConfig(**{**run.config["training"], "steps": 8, "momentum": (0.0, 0.9)})
+    train(data, broken / "gan", run.networks, training, show=False)
+    done = spinloom("run", broken, *TINY)
+    assert done.returncode == 2
+    assert f"{broken / 'gan'}: has 8 steps, its pipeline 6" in done.stderr
+    (broken / "gan").rename(tmp_path / "elsewhere")  # as it says
+    done = spinloom("run", broken, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert sl.load(broken / "gan").step == 6
+
+
 def test_train_sample_measure_one_after_the_other(labyrinths, tmp_path):
     shapes = ["--networks.generator", 4, "--networks.discriminator", 4, "--networks.encoder", 4]
     shapes += ["--networks.widest", 8, "--networks.latent", 8]
@@ -152,6 +194,30 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_finishes(labyrinths, tmp_path
     assert sl.load(run).step == step + 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sample", "labyrinth-128", "fakes"], "nothing was written, the same command starts over"),
+        (["export", "fakes", "files"], "nothing was written"),
+        (["verify", "fakes"], "nothing was written"),
+        (["verify", "fakes", "--repair"], "goes on from here"),
+        (["run", "demo"], "goes on from here"),
+    ],
+)
+def test_ctrl_c_says_whether_the_same_command_goes_on(arguments, says, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for place in ("sample_run", "load", "open_dataset", "verify_dataset", "repair_dataset", "run_pipeline"):
+        for room in (commands, commands_compare, commands_exchange):
+            if hasattr(room, place):
+                monkeypatch.setattr(room, place, stop)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 130
+    assert says in capsys.readouterr().err
+
+
 def test_a_toml_file_stands_for_options_and_the_command_line_wins(tmp_path, quench):
     toml = tmp_path / "data.toml"
     toml.write_text(f'samples = 7\nsize = [32, 40]\nD = 0.5\nschedule = "{quench}"\n')
@@ -182,16 +248,16 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
     toml = tmp_path / "typo.toml"
     toml.write_text("[training]\nstps = 3\n")
     return {
-        "odd side": (["simulate", tmp_path / "a", "--size", 33], "size=33"),
-        "side too small": (["run", tmp_path / "a", "--size", 24], "size=24: too small for the networks"),
-        "three sides": (["simulate", tmp_path / "a", "--size", 32, 32, 32], "size="),
-        "D is not a number": (["run", tmp_path / "a", "--D", "nan"], "D=nan"),
+        "odd side": (["simulate", tmp_path / "a", "--size", 33], "--size 33:"),
+        "side too small": (["run", tmp_path / "a", "--size", 24], "--size 24: too small for the networks"),
+        "three sides": (["simulate", tmp_path / "a", "--size", 32, 32, 32], "--size 32 32 32"),
+        "D is not a number": (["run", tmp_path / "a", "--D", "nan"], "--D nan:"),
         "a polish of nothing": (["train", labyrinths, tmp_path / "a", "--preset", "polish"], "--start RUN"),
         "D is a word": (["simulate", tmp_path / "a", "--D", "strong"], '"strong"'),
         "missing data": (["train", tmp_path / "nowhere", tmp_path / "a"], "nowhere"),
         "truncated data": (["train", torn, tmp_path / "a"], shard.name),
         "data are no data": (["measure", thesis], "thesis"),
-        "lattice mismatch": (["run", tmp_path / "a", "--size", 36], "size=36"),
+        "lattice mismatch": (["run", tmp_path / "a", "--size", 36], "--size 36"),
         "out is not a run": (["train", labyrinths, thesis, "--preset", "quick"], "is not a run"),
         "out is no pipeline": (["run", thesis], "thesis"),
         "out is no data set": (["simulate", thesis, "--samples", 5], "thesis"),
@@ -202,7 +268,13 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "mistyped command": (["rnu", tmp_path / "a"], "run"),
         "mistyped TOML key": (["run", tmp_path / "a", "--config", toml], "Did you mean --training.steps"),
         "missing TOML": (["run", tmp_path / "a", "--config", tmp_path / "no.toml"], "no.toml"),
+        "a rule without ddls": (["sample", thesis, tmp_path / "a", "--rule", "langevin"], "--method ddls alone"),
+        "a step size without ddls": (["sample", thesis, tmp_path / "a", "--step-size", 0.2], "--step-size 0.2: is of"),
+        "a share of no reference": (["measure", labyrinths, "--held-out", 2], "--held-out 2: is a share of the ref"),
         "shard": (["simulate", tmp_path / "a", "--shard", "four"], "--shard four"),
+        "shard beyond": (["simulate", tmp_path / "a", "--shard", "3/2"], "--shard 3/2: of i/N"),
+        "one name too many": (["sample", labyrinths, tmp_path / "a", "extra"], "unexpected argument 'extra'"),
+        "a file's name": (["export", labyrinths, tmp_path / "a.vti", "--format", "vtk"], "leave .vti out"),
         "shard of three": (["simulate", tmp_path / "a", "--shard", "1/2/3"], "--shard 1/2/3"),
         "half a texture": (["simulate", tmp_path / "a", "--samples", 2.5], "2.5 is not a whole number"),
         "half a step": (["run", tmp_path / "a", "--training.steps", 2.5], "2.5 is not a whole number"),
@@ -210,7 +282,7 @@ def bad_inputs(tmp_path: Path, labyrinths: Path) -> dict[str, tuple[list, str]]:
         "no limit": (["measure", labyrinths, "--limit", 0], "--limit"),
         "against itself": (["measure", labyrinths, "--reference", labyrinths], "is the reference itself"),
         "broken TOML": (["run", tmp_path / "a", "--config", thesis / "chapter1.tex"], "chapter1.tex: is not TOML"),
-        "too few samples": (["run", tmp_path / "a", "--samples", 50], "samples=50"),
+        "too few samples": (["run", tmp_path / "a", "--samples", 50], "--samples 50"),
     }
 
 

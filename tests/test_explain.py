@@ -277,7 +277,7 @@ def test_what_explain_refuses(tmp_path, capsys):
     vae: Path = write_run(tmp_path / "v", "vae")
     for arguments, says in (
         ([vae], "a vae run has no discriminator"),
-        ([gan, "--step-size", "nan"], "step_size=nan"),
+        ([gan, "--step-size", "nan"], "--step-size nan"),
         ([gan, "--reference", gan], "give --rules too"),
         ([gan, "--rules", "--steps", 3], "too few decoder calls"),
         ([write_run(tmp_path / "u", "gan", None)], "unknown Hamiltonian"),

@@ -523,6 +523,8 @@ def test_export_and_import_as_commands(data, tmp_path):
     assert done.returncode == 0 and "3 files" in done.stdout
     done = spinloom("import", tmp_path / "film", tmp_path / "again")
     assert done.returncode == 0 and "magnitude 800000" in done.stdout
+    done = spinloom("import", tmp_path / "film", tmp_path / "part", "--crop", 0, 7, 0, 6)
+    assert done.returncode == 0 and "odd sides" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -532,10 +534,10 @@ def test_export_and_import_as_commands(data, tmp_path):
         (["export", "OUT", "OUT"], "no such folder"),
         (["import", "OUT"], "name files and, last"),
         (["import", "FILE", "FILE"], "is a file"),
-        (["import", "FILE", "OUT", "--layer", "7"], "layer=7"),
-        (["import", "FILE", "OUT", "--crop", "0", "99", "0", "4"], "crop=0 99 0 4"),
+        (["import", "FILE", "OUT", "--layer", "7"], "--layer 7"),
+        (["import", "FILE", "OUT", "--crop", "0", "99", "0", "4"], "--crop 0 99 0 4"),
         (["import", "FILE", "OUT", "--J", "1"], "--J"),
-        (["import", "FILE", "OUT", "--J", "-1", "--D", "0"], "J=-1"),
+        (["import", "FILE", "OUT", "--J", "-1", "--D", "0"], "--J -1"),
     ],
 )
 def test_bad_commands_are_one_line_and_leave_nothing(data, tmp_path, arguments, why):

@@ -503,7 +503,7 @@ def test_what_invert_refuses_on_the_command_line(tmp_path, labyrinths, capsys):
         (["--picture", small, "--noise", 0.1, 0.2], "a single number"),
         (["--picture", tmp_path / "none.png"], "no such file"),
         (["--reference", data, "--textures", 9], "--textures 9"),
-        (["--reference", data, "--noise", -1], "noise=-1"),
+        (["--reference", data, "--noise", -1], "--noise -1"),
         (["--reference", data, "--textures", 2, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
         (["--reference", wrong, "--textures", 2], "its Hamiltonian is J=1.0, D=0.5"),
         (["--reference", unknown, "--textures", 2], "its Hamiltonian is unknown"),

@@ -249,7 +249,7 @@ def test_what_map_refuses_on_the_command_line(tmp_path, capsys):
         ([run, "--through", 1, 2, 2], "on one line"),
         ([unknown], "unknown Hamiltonian"),
         ([run, "--range", 1, 1], "smaller to a larger"),
-        ([run, "--resolution", 5], "resolution=5"),
+        ([run, "--resolution", 5], "--resolution 5"),
         ([run, "--seed", -1], "from 0 to 2⁶⁴ − 1"),
         ([run, "--seed", 2**64], "from 0 to 2⁶⁴ − 1"),
         ([run, "--seed", 0.5], "not a whole number"),

@@ -19,22 +19,22 @@ from spinloom import optimise as optimising
 from spinloom.anneal import anneal, relax
 from spinloom.dataset import open_dataset, write_dataset
 from spinloom.errors import BadInput
-from spinloom.findings import Found, settle
+from spinloom.findings import Found, Front, settle
 from spinloom.goals import Goal, goals
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.networks import NetworkConfig
 from spinloom.novelty import nearest_texture, novelty
 from spinloom.objectives import OBJECTIVES
 from spinloom.optimise import SearchConfig, Tape, optimise, resolved, spread_of
-from spinloom.pattern import cores, pattern
+from spinloom.pattern import Pattern, cores, pattern
 from spinloom.run import Run, build_networks, write_config, write_weights
 from spinloom.sample import prior_latents
 from spinloom.schedule import Schedule
-from spinloom.search import SEARCH, STATE, search, unbeaten
+from spinloom.search import SEARCH, STATE, _beside_data, search, unbeaten
 from spinloom.search_charts import found_figure, front_figure
 from spinloom.spiral import ground_state, spiral
 from spinloom.symmetry import random_symmetry, symmetries
-from spinloom.topology import charge
+from spinloom.topology import charge, whole_charge
 
 novelties = sys.modules["spinloom.novelty"]  # the package's own attribute is the function
 
@@ -975,3 +975,61 @@ def test_the_methods_ask_the_same_when_told_the_same():
             assert np.array_equal(one[0], other[0])
             told = (one[0].sum(1, keepdims=True), 2 * one[0])
             one, other = first.send(told), second.send(told)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "theirs", "words"),
+    [
+        ("min-energy", -0.1000000004, [-0.1, -0.05], "it lies as low as the lowest of them, "),
+        ("max-charge", 3.0000004, [-1.0, 3.0], "it lies as high as the highest of them, "),
+        ("min-skyrmions", 1.3e-7, [2e-8, 5.0], "it lies as low as the lowest of them, "),
+        ("min-energy", -0.101, [-0.1, -0.05], "it lies beyond them all, "),
+        ("min-energy", -0.07, [-0.1, -0.05], "it lies 0."),
+        ("max-charge", 2e-7, [0.0, 1e-7], "it lies at their value"),
+    ],
+)
+def test_rounding_does_not_put_a_value_beyond_the_trainings(objective, value, theirs, words):
+    (goal,) = goals(objective, None, Hamiltonian(1.0, 0.3))
+    report: dict = {"words": []}
+    _beside_data(report, goal, value, torch.tensor(theirs, dtype=torch.float64))
+    assert words in report["words"][0]
+    assert ("beyond" in report["words"][0]) == ("beyond" in words)
+
+
+def test_words_are_without_zeros_and_means_of_two():
+    few = Pattern("skyrmions among stripes", (1, 2), 0.4, -2.0, 2, 0, 0, 11.0, 0.0)
+    assert few.words == "skyrmions among stripes: 2 skyrmions, Q = -2"
+    many = Pattern("skyrmion lattice", (1, 2), 0.4, -9.0, 9, 9, 1, 11.0, 0.04)
+    assert (
+        many.words == "a skyrmion lattice: 9 skyrmions (9 round), 1 band around the box, Q = -9, 11.0 ± 0.0 sites apart"
+    )
+    broken = Pattern("broken stripes", (1, 2), 0.9, 1.0, 1, 0, 0, None, None)
+    assert broken.words == "broken stripes: 90.0% of the structure factor in q = ±2π(1, 2)/L, Q = 1"
+    assert findings._norm_words(1.0, -0.02) == "‖z‖ = 1.00 √n, as long as the prior's"
+    assert findings._norm_words(1.1, 1.26) == "‖z‖ = 1.10 √n, 1.3 standard deviations of the prior above"
+    line = findings._line({"energy_excess": -0.1, "mz": -1.5571e-9, "charge": -1e-9, "nodal_points": 0.0})
+    assert line == "ε = -0.100000, M_z = 0, Q = 0, no nodal points"
+
+
+def test_counts_and_means_of_unit_spins_are_whole_up_to_rounding_and_energies_as_they_are():
+    spins = torch.zeros(1, 3, 8, 8)
+    spins[:, 0] = 1.0
+    spins[:, 2, 0, 0] = 1e-7
+    H = Hamiltonian(1.0, 0.3)
+    (mz,), (energy,) = goals("max-mz", None, H), goals("min-energy", None, H)
+    assert str(float(mz.of(spins))) == "0.0" and str(float(mz.of(-spins))) == "0.0"
+    assert float(energy.of(spins)) == float(H.energy_excess(spins.double()))
+    assert [whole_charge(value) for value in (-2.9999999, 0.4, 3.0)] == [-3.0, 0.4, 3.0]
+    assert str(whole_charge(-1e-9)) == "0.0"
+
+
+def test_what_is_found_and_a_run_are_a_line_to_read():
+    run = make_run()
+    assert repr(run) == f"Run({str(run.path)!r}: {run.objective}, step {run.step}, 32 × 32)"
+    spins = torch.zeros(3, 32, 32)
+    report = {"pattern": {"kind": "stripes"}}
+    one = Found(torch.zeros(8), spins, -0.1234567, {}, spins, spins, report, "min-energy")
+    assert repr(one) == "Found(min-energy = -0.123457: stripes)"
+    goals_, many = ("min-energy", "max-mz"), spins[None].repeat(2, 1, 1, 1)
+    front = Front(goals_, torch.zeros(2, 8), many, torch.zeros(2, 2), {}, many, many, (report, report))
+    assert repr(front) == "Front(min-energy, max-mz, 2 textures: stripes)"

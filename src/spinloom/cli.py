@@ -7,6 +7,7 @@ mistyped commands need no torch.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
+from cyclopts.exceptions import UnusedCliTokensError
 
 from spinloom.errors import BadInput
 from spinloom.version import __version__
@@ -48,6 +50,9 @@ ROOMS = {
     "invert": "commands_invert",
 }
 """Modules of the commands that do not stand in ``commands.py``."""
+
+KEEP_NOTHING = frozenset({"sample", "measure", "export", "import", "bench"})
+"""Commands that leave nothing when they are stopped; the others go on."""
 
 app = App(
     name="spinloom",
@@ -83,6 +88,37 @@ def _launch(
     return app(tokens, exit_on_error=False, print_error=False)
 
 
+def _line(error: BadInput | CycloptsError, tokens: Sequence[str]) -> str:
+    """A refusal in one line."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        many = "s" if len(error.unused_tokens) > 1 else ""
+        names = ", ".join(f"'{token}'" for token in error.unused_tokens)
+        return f"unexpected argument{many} {names}; leave {'them' if many else 'it'} out"
+    return _as_option(" ".join(str(error).split()), tokens)
+
+
+def _as_option(line: str, tokens: Sequence[str]) -> str:
+    """``D=nan: …`` as ``--D nan: …`` where that is what was typed."""
+    found = re.match(r"([A-Za-z][\w.]*)=(.*?): ", line)
+    if found is None or found[0].removesuffix(": ") in tokens:
+        return line
+    typed = {token.partition("=")[0] for token in tokens}
+    for name in (found[1], found[1].rpartition(".")[2]):
+        option = f"--{name.replace('_', '-')}"
+        if option in typed:
+            value = re.sub(r"[][(),'\"]", "", found[2])
+            return f"{option} {value}: {line[found.end() :]}"
+    return line
+
+
+def _stopped(tokens: Sequence[str]) -> str:
+    """What is left of a command that Ctrl-C stopped."""
+    command = next((token for token in tokens if token in COMMANDS), None)
+    if command in KEEP_NOTHING or (command == "verify" and "--repair" not in tokens):
+        return "stopped; nothing was written, the same command starts over"
+    return "stopped; the same command goes on from here"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 stopped by what the work met, 2 bad input, 130 interrupted."""
     # GNU OpenMP's threads spin long at torch's barriers: on cores that something else uses too, a training step
@@ -93,14 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app.meta(tokens, exit_on_error=False, print_error=False) or 0
     except (BadInput, CycloptsError) as error:
-        line = " ".join(str(error).split())
-        print(f"spinloom: {line}", file=sys.stderr)
+        print(f"spinloom: {_line(error, tokens)}", file=sys.stderr)
         code = 2
     except FloatingPointError as error:
         print(f"spinloom: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt as error:
-        print(f"spinloom: {str(error) or 'stopped; the same command goes on from here'}", file=sys.stderr)
+        print(f"spinloom: {str(error) or _stopped(tokens)}", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         code = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,8 @@ from spinloom.options import (
     sides_of,
     statistics_line,
 )
-from spinloom.run import digest, load
+from spinloom.pipeline import owner
+from spinloom.run import digest, is_run, load
 from spinloom.sample import DDLS, Rule
 from spinloom.sample import sample as sample_run
 from spinloom.schedule import DEFAULT_SCHEDULE, Schedule
@@ -79,6 +80,8 @@ def simulate(
             first, every = (int(number) for number in shard.split("/"))
         except ValueError as error:
             raise BadInput(f"--shard {shard}: write i/N, e.g. --shard 0/4") from error
+        if not 0 <= first < every:
+            raise BadInput(f"--shard {shard}: of i/N, i is from 0 to N − 1; use e.g. --shard 0/4")
         part = (first, every)
     ways = {"--shard": shard, "--dask": dask, "--workers": workers}
     given = [name for name, value in ways.items() if value is not None]
@@ -144,6 +147,7 @@ def train(
     out
         Folder of the run to make.
     """
+    _check_free(data, out)
     recipe = presets.pick(presets.TRAININGS, preset)
     training = replace(presets.overridden(recipe.training, changes), objective=objective)
     if recipe.goes_on and start is None:
@@ -163,6 +167,19 @@ def train(
         print(f"{out}: {run.objective} of {run.step} steps; draw from it with `spinloom sample {out} OUT -n 1000`")
 
 
+def _check_free(data: Path, out: Path) -> None:
+    """Refuse a run of a pipeline: its samples and tables are of the steps it had."""
+    whole = owner(out)
+    if whole is None:
+        return
+    way = "use another folder"
+    if is_run(out):
+        name = out.resolve().name
+        objective = f" --objective {name}" if name in ("vae", "gan") else ""
+        way += f", e.g. `spinloom train {data} {whole.resolve().name}-{name} --start {out}{objective}`"
+    raise BadInput(f"{out}: belongs to the pipeline in {whole}, which more steps would break; {way}")
+
+
 def sample(
     run: Path,
     out: Path,
@@ -170,9 +187,11 @@ def sample(
     *,
     number: Annotated[Count, Parameter(name=("-n", "--number"), help="How many textures.")] = 1000,
     method: Annotated[Literal["prior", "ddls"], Parameter(help="z from the prior, or driven from there.")] = "prior",
-    rule: Annotated[Rule, Parameter(help="How the discriminator drives.")] = "ascent",
-    steps: Annotated[Whole, Parameter(help="Updates of a code.")] = DDLS.steps,
-    step_size: Annotated[float, Parameter(help="Step size α.")] = DDLS.step_size,
+    rule: Annotated[
+        Rule | None, Parameter(help=f"Of ddls: how the discriminator drives. Default: {DDLS.rule}.")
+    ] = None,
+    steps: Annotated[Whole | None, Parameter(help=f"Of ddls: updates of a code. Default: {DDLS.steps}.")] = None,
+    step_size: Annotated[float | None, Parameter(help=f"Of ddls: step size α. Default: {DDLS.step_size}.")] = None,
     relax: Annotated[Whole, Parameter(help="Zero-temperature sweeps afterwards.")] = 0,
     symmetrise: Annotated[bool, Parameter(negative=(), help="Turn each by a random exact symmetry.")] = False,
     seed: Annotated[Whole, Parameter(help="Texture k is a function of (seed, k).")] = 0,
@@ -189,15 +208,22 @@ def sample(
     out
         Folder of the data set to make.
     """
+    driven: dict[str, Any] = {"rule": rule, "steps": steps, "step_size": step_size}
+    given = {name: value for name, value in driven.items() if value is not None}
+    if given and method != "ddls":
+        name, value = next(iter(given.items()))
+        raise BadInput(f"--{name.replace('_', '-')} {value}: is of --method ddls alone; add that, or leave it out")
     if out.exists():
         raise BadInput(f"{out}: exists; nothing is overwritten, use another folder")
+    rules = DDLS(**given)
     trained = load(run, device)
     show = not (quiet or as_json)
-    spins = sample_run(trained, number, method, rule, steps, step_size, seed, relax, show, symmetrise)
+    drive = (method, rules.rule, rules.steps, rules.step_size)
+    spins = sample_run(trained, number, *drive, seed, relax, show, symmetrise)
     origin: dict[str, Any] = {"source": trained.objective, "model": trained.path.name, "step": trained.step}
     origin |= {"weights": digest(trained), "method": method}
     if method == "ddls":
-        origin["ddls"] = {"rule": rule, "steps": steps, "step_size": step_size}
+        origin["ddls"] = asdict(rules)
     origin |= {"relax": relax, "symmetrise": symmetrise, "seed": seed, "device": device}
     data = write_dataset(out, spins, hamiltonian=trained.hamiltonian, origin=origin)
     if as_json:

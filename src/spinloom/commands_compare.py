@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +35,17 @@ from spinloom.options import (
 from spinloom.pipeline import run_pipeline
 from spinloom.run import check_device
 
+HELD_OUT = 0.25
+"""Share of a reference that stands for the data."""
+
 
 def measure(
     *data: Annotated[Path, Parameter(name="DATA")],
     reference: Annotated[Path | None, Parameter(help="Data set that coverage is measured against.")] = None,
     held_out: Annotated[
-        float, Parameter(help="Share of the reference, from its end, that stands for the data (not trained on).")
-    ] = 0.25,
+        float | None,
+        Parameter(help="Of the reference, from its end: the share that stands for the data. Default: 0.25."),
+    ] = None,
     limit: Annotated[Count, Parameter(help="Textures used of each, from the front.")] = 10_000,
     seed: Annotated[Whole, Parameter(help="Of the coverage's splits.")] = 0,
     J: Exchange = None,
@@ -64,6 +69,9 @@ def measure(
 
     if not data:
         raise BadInput("measure: name at least one data set, e.g. `spinloom measure labyrinths`")
+    if held_out is not None and reference is None:
+        raise BadInput(f"--held-out {held_out:g}: is a share of the reference; add --reference DATA, or leave it out")
+    share = HELD_OUT if held_out is None else held_out
     given = given_hamiltonian(J, D, dmi, B, K)
     sets = {str(path): open_dataset(path) for path in data}
     models = {name: _model(name, textures, given) for name, textures in sets.items()}
@@ -79,9 +87,9 @@ def measure(
                 print(line, file=sys.stderr)
             if textures.path.resolve() == real.path.resolve():
                 raise BadInput(f"{name}: is the reference itself and would be compared with itself; leave it out")
-        if not 0 < round(held_out * len(real)) < len(real):
-            raise BadInput(f"--held-out {held_out:g}: a share of {reference}'s {len(real)} textures; use e.g. 0.25")
-        front, tail = real.split(1 - held_out)
+        if not (0 < share < 1 and 0 < round(share * len(real)) < len(real)):
+            raise BadInput(f"--held-out {share:g}: a share of {reference}'s {len(real)} textures; use e.g. 0.25")
+        front, tail = real.split(1 - share)
         spaces: tuple[Space, ...] = ("features", "spins")
         judges = {space: CoverageReference(tail[:limit], space, model, seed, second=front[:limit]) for space in spaces}
     rows = []
@@ -93,7 +101,7 @@ def measure(
     if as_json:
         print_json(rows)
     else:
-        _print_rows(rows)
+        _print_rows(rows, _short(list(sets)))
     unknown = [name for name, model in models.items() if model is None]
     if unknown:
         print(f"no energies of {', '.join(unknown)}: Hamiltonian unknown; give --J and --D", file=sys.stderr)
@@ -107,36 +115,78 @@ def _model(name: str, textures: Dataset, given: Hamiltonian | None) -> Hamiltoni
     return own or given
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    """The table of `measure` and `run` on a terminal of 80 columns; report.html and JSON have the rest."""
-    grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("", overflow="fold", max_width=24)
-    for head in ("n", "ε", "M_z std", "Q", "nodal", "coverage"):
-        grid.add_column(head, justify="right", no_wrap=True)
-    marked = False
-    for row in rows:
-        found = row["measures"]
-        energy = found.get("energy_excess")
-        coverage = (row["coverage"] or {}).get("features")
-        cover = "" if coverage is None else f"{coverage['coverage']:.3f}"
-        if coverage is not None and (not coverage["informative"] or coverage["broad"]):
-            cover, marked = f"{cover}†", True
-        grid.add_row(
-            row["name"],
-            str(row["samples"]),
-            f"{energy['mean']:.4f} ± {energy['std']:.4f}" if energy else "unknown H",
-            f"{found['mz']['std']:.4f}",
-            f"{found['charge']['mean']:.1f} ± {found['charge']['std']:.1f}",
-            f"{found['nodal_points']['mean']:.3f}",
-            cover,
-        )
+UNBOUNDED = 10_000
+"""Characters, more than any table is wide."""
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The names of several folders without the path they have in common."""
+    parts = [Path(name).parts for name in names]
+    if len(parts) > 1:
+        while len({part[0] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
+            parts = [part[1:] for part in parts]
+    return [str(Path(*part)) for part in parts]
+
+
+def _print_rows(rows: list[dict[str, Any]], names: Sequence[str]) -> None:
+    """The table of `measure` and `run`, in two parts where the terminal is too narrow for it: no number is cut short.
+
+    report.html and JSON have the rest.
+    """
     console = Console()
-    console.print(grid)
-    if any(row["coverage"] for row in rows):
-        control = next(row["coverage"]["features"] for row in rows if row["coverage"])
-        console.print(f"coverage in the space of features; data against data: {control['data_against_data']:.3f}")
-    if marked:
+    measured, judged = _measured(rows), _judged(rows)
+    whole = _grid(names, measured | judged)
+    if judged and console.measure(whole, options=console.options.update(max_width=UNBOUNDED)).maximum > console.width:
+        console.print(_grid(names, measured))
+        console.print()
+        whole = _grid(names, judged)
+    console.print(whole)
+    if judged:
+        against = next(row["coverage"]["features"] for row in rows if row["coverage"])
+        near = against["knn_data_against_data"]
+        console.print(
+            f"in the space of features; data against data: coverage {against['data_against_data']:.3f}, "
+            f"k-NN precision {near['precision']:.2f}, coverage {near['coverage']:.2f}"
+        )
+    if any("†" in cell for cell in judged.get("coverage", ())):
         console.print("† no claim: samples off the data inflate it, or a control comes near data against data")
+
+
+def _grid(names: Sequence[str], columns: Mapping[str, list[str]]) -> Grid:
+    grid = Grid(box=None, padding=(0, 1), header_style="bold")
+    grid.add_column("", overflow="fold")
+    for head in columns:
+        grid.add_column(head, justify="right", no_wrap=True)
+    for name, cells in zip(names, zip(*columns.values(), strict=True), strict=True):
+        if any(cells):
+            grid.add_row(name, *cells)
+    return grid
+
+
+def _measured(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Heading → a cell a row: what is measured on textures alone."""
+    found = [row["measures"] for row in rows]
+    energies = [one.get("energy_excess") for one in found]
+    return {
+        "n": [str(row["samples"]) for row in rows],
+        "ε": [f"{one['mean']:z.4f} ± {one['std']:.4f}" if one else "unknown H" for one in energies],
+        "M_z std": [f"{one['mz']['std']:.4f}" for one in found],
+        "Q": [f"{one['charge']['mean']:z.1f} ± {one['charge']['std']:.1f}" for one in found],
+        "nodal": [f"{one['nodal_points']['mean']:.3f}" for one in found],
+    }
+
+
+def _judged(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Heading → a cell a row: what is measured against a reference; nothing where there is none."""
+    found = [(row["coverage"] or {}).get("features") for row in rows]
+    if not any(found):
+        return {}
+    marks = ["†" if one and (one["broad"] or not one["informative"]) else "" for one in found]
+    return {
+        "coverage": [f"{one['coverage']:.3f}{mark}" if one else "" for one, mark in zip(found, marks, strict=True)],
+        "k-NN precision": [f"{one['knn']['precision']:.2f}" if one else "" for one in found],
+        "k-NN coverage": [f"{one['knn']['coverage']:.2f}" if one else "" for one in found],
+    }
 
 
 Jobs = Annotated[Count, Parameter(help="Trials at a time, each a process with its share of the cores.")]
@@ -166,7 +216,7 @@ def run(
     if as_json:
         print_json(results)
     else:
-        _print_rows(results["rows"])
+        _print_rows(results["rows"], [row["name"] for row in results["rows"]])
         print(f"pictures and the whole table: {out / 'report.html'}")
 
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from spinloom.dataset import open_dataset
 from spinloom.errors import BadInput
 from spinloom.interchange import Format, export_dataset, import_dataset
+from spinloom.networks import SMALLEST_SIDE
 from spinloom.options import (
     AsJson,
     Count,
@@ -107,13 +108,27 @@ def import_(
     origin = data.info["origin"]
     varies = "; it varies, directions alone are stored" if isinstance(origin["magnitude"], dict) else ""
     print(f"magnitude {_magnitude(origin)}{varies}")
+    unfit = _unfit(data.size)
+    if unfit:
+        print(unfit)
     if model is None:
         print("Hamiltonian unknown: no energies; give --J and --D here, or to `spinloom measure`")
+
+
+def _unfit(size: tuple[int, int]) -> str:
+    """What textures of these sides cannot be used for, in a line."""
+    if any(side % 2 for side in size):
+        return (
+            f"odd sides: to measure and export; relaxing needs even ones, training multiples of 8 from {SMALLEST_SIDE}"
+        )
+    if any(side % 8 or side < SMALLEST_SIDE for side in size):
+        return f"sides to measure, relax and export; training needs multiples of 8 from {SMALLEST_SIDE}"
+    return ""
 
 
 def _magnitude(origin: Mapping[str, Any]) -> str:
     kept, unit = origin["magnitude"], origin.get("unit") or ""
     unit = "" if unit == "1" else unit  # of vectors that are without one
     if isinstance(kept, Mapping):
-        return f"{kept['mean']:.6g} ± {kept['std']:.3g} ({kept['min']:.6g} to {kept['max']:.6g}) {unit}".rstrip()
-    return f"{kept:.9g} {unit}".rstrip()
+        return f"{kept['mean']:g} ± {kept['std']:.3g} ({kept['min']:g} to {kept['max']:g}) {unit}".rstrip()
+    return f"{kept:g} {unit}".rstrip()

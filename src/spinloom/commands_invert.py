@@ -18,6 +18,7 @@ from spinloom.files import write_bytes, write_json
 from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
 from spinloom.run import Run, load
+from spinloom.topology import whole_charge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,8 @@ def _invert_picture(
         found["methods"][name] = {
             "texture": number,
             "misfit": float(away.square().mean().sqrt()),
-            **{key: table[key][number].item() for key in ("energy_excess", "mz", "charge", "nodal_points")},
+            **{key: table[key][number].item() for key in ("energy_excess", "mz", "nodal_points")},
+            "charge": whole_charge(table["charge"][number].item()),
         }
     found["z"] = recovered.z[0].tolist()
     found["from_guess"] = recovered.start[0] == 0
@@ -216,15 +218,27 @@ def _print_picture(found: dict[str, Any]) -> None:
 
 
 def _print_levels(found: dict[str, Any]) -> None:
+    console = Console()
+    levels = found["levels"]
+    count = max(1, (console.width - NAMED) // NUMBER)
+    for first in range(0, len(levels), count):  # beside one another as many as fit whole
+        console.print(_level_grid(levels[first : first + count]))
+    print(found["verdict"])
+
+
+NAMED, NUMBER = 24, 8
+"""Characters of a table's first column and of the others, spaces included."""
+
+
+def _level_grid(levels: list[dict[str, Any]]) -> Grid:
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    grid.add_column("in-plane rms (degrees)", no_wrap=True)
-    for level in found["levels"]:
-        grid.add_column(f"{level['noise']:g}", justify="right")
-    for name in found["levels"][0]["errors"]:
-        grid.add_row(name, *(as_number(level["errors"][name]["rms"], 1) for level in found["levels"]))
+    grid.add_column("in-plane rms (degrees)", overflow="fold")
+    for level in levels:
+        grid.add_column(f"{level['noise']:g}", justify="right", no_wrap=True)
+    for name in levels[0]["errors"]:
+        grid.add_row(name, *(as_number(level["errors"][name]["rms"], 1) for level in levels))
     for label, quantity, digits in (("S·S_true", "dot", 4), ("right charge", "charge_right", 2)):
         for number, kind in enumerate(("guess", "network")):
-            of_best = (level["errors"][level["best"][number]][quantity] for level in found["levels"])
+            of_best = (level["errors"][level["best"][number]][quantity] for level in levels)
             grid.add_row(f"{label}, best {kind}", *(as_number(value, digits) for value in of_best))
-    Console().print(grid)
-    print(found["verdict"])
+    return grid

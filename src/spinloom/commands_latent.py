@@ -146,4 +146,4 @@ def given_back(out: Path, name: str) -> Iterator[None]:
 
 
 def as_number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "−")

@@ -294,7 +294,7 @@ def _panels(out: Path, name: str, source: str, told: dict[str, Any]) -> list[Pat
 def _print_paths(told: dict[str, Any]) -> None:
     grid = Grid(box=None, padding=(0, 1), header_style="bold")
     for head in ("", "length", "barrier", "back", "climb", "saddle", "nodal", "images with", "ΔQ"):
-        grid.add_column(head, justify="left" if not head else "right", no_wrap=True)
+        grid.add_column(head, justify="right" if head else "left", no_wrap=bool(head), overflow="fold")
     loose = []
     for name, paths in told.items():
         for label, path in ((name, paths["latent"]), (f"{name}, spins", paths["real"])):

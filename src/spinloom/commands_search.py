@@ -169,8 +169,10 @@ def _print(out: Path, found: Found | Front, objective: tuple[str, ...]) -> None:
         return
     print(f"{out}: Pareto front, {len(found.z)} textures")
     table = Grid()
-    for name in (*found.goals, "nodal", "Q", "‖z‖/√n", "new", "what it is"):
-        table.add_column(name, justify="left" if name == "what it is" else "right")
+    narrow = (goal.replace("-", "-\n", 1) for goal in found.goals)
+    for name in (*narrow, "nodal", "Q", "‖z‖/√n", "new", "what it is"):
+        # folded, where there is no room: a number cut short is a wrong one
+        table.add_column(name, justify="left" if name == "what it is" else "right", overflow="fold")
     for values, report in zip(found.values.tolist(), found.reports, strict=True):
         relaxed, novelty = report["stages"]["relaxed"], report["novelty"]
         table.add_row(

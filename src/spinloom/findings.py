@@ -16,6 +16,7 @@ from spinloom.measure import measure
 from spinloom.novelty import Novelty, novelty
 from spinloom.pattern import Pattern, pattern
 from spinloom.spiral import GroundState, ground_state
+from spinloom.topology import whole_charge
 from spinloom.typing import Latents, Spins
 
 UNCOMPARED = "not compared with training data"
@@ -55,6 +56,9 @@ class Found:
     goal: str
     data: Tensor | None = None
 
+    def __repr__(self) -> str:
+        return f"Found({self.goal} = {self.value:.6g}: {_kind(self.report)})"
+
 
 @dataclass(frozen=True)
 class Front:
@@ -74,6 +78,14 @@ class Front:
     settled: Spins
     reports: tuple[dict[str, Any], ...]
     data: Tensor | None = None
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(dict.fromkeys(map(_kind, self.reports)))
+        return f"Front({', '.join(self.goals)}, {len(self.z)} textures: {kinds})"
+
+
+def _kind(report: dict[str, Any]) -> str:
+    return report.get("pattern", {}).get("kind", "without a report")
 
 
 def settle(spins: Spins, H: Hamiltonian) -> Spins:
@@ -98,9 +110,13 @@ def stages(decoded: Spins, relaxed: Spins, settled: Spins, H: Hamiltonian | None
     """ε, M_z, Q, nodal points and wavelength of each texture (n, 3, H, W) as decoded, relaxed and settled."""
     tables = {"decoded": measure(decoded, H), "relaxed": measure(relaxed, H), "settled": measure(settled, H)}
     return [
-        {stage: {name: float(table[name][k]) for name in table.names} for stage, table in tables.items()}
+        {stage: {name: _number(name, float(table[name][k])) for name in table.names} for stage, table in tables.items()}
         for k in range(len(decoded))
     ]
+
+
+def _number(name: str, value: float) -> float:
+    return whole_charge(value) if name == "charge" else value
 
 
 def reports(
@@ -164,8 +180,7 @@ def _report(
         f"as decoded {_line(measured['decoded'])}; after {sweeps} sweeps {_line(measured['relaxed'])}; "
         f"settled {_line(measured['settled'])}",
         relaxed.words + ("" if settled.words == relaxed.words else f"; settled: {settled.words}"),
-        f"‖z‖ = {norm['ratio']:.2f} √n, {abs(norm['deviations']):.1f} standard deviations of the prior "
-        f"{'above' if norm['deviations'] > 0 else 'below'}",
+        _norm_words(norm["ratio"], norm["deviations"]),
     ]
     state = None
     if exact is not None:
@@ -196,12 +211,25 @@ def _report(
     }
 
 
+def _norm_words(ratio: float, deviations: float) -> str:
+    off = f"{abs(deviations):.1f}"
+    if off == "0.0":
+        return f"‖z‖ = {ratio:.2f} √n, as long as the prior's"
+    way = "above" if deviations > 0 else "below"
+    return f"‖z‖ = {ratio:.2f} √n, {off} standard deviations of the prior {way}"
+
+
 def _plain(new: Novelty) -> dict[str, Any]:
     return {**asdict(new), "new": new.new}
 
 
 def _line(values: dict[str, float]) -> str:
-    energy = f"ε = {values['energy_excess']:.6f}, " if "energy_excess" in values else ""
+    energy = f"ε = {values['energy_excess']:z.6f}, " if "energy_excess" in values else ""
     nodal = int(values["nodal_points"])
     points = "no nodal points" if nodal == 0 else f"{nodal} nodal point{'s' if nodal > 1 else ''}"
-    return f"{energy}M_z = {values['mz']:+.4f}, Q = {round(values['charge'])}, {points}"
+    return f"{energy}M_z = {_signed(values['mz'])}, Q = {round(values['charge'])}, {points}"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+z.4f}"
+    return "0" if float(text) == 0 else text

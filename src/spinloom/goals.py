@@ -20,6 +20,9 @@ Measure = Callable[[Tensor], Tensor]
 QUANTITIES = ("energy", "mz", "charge", "skyrmions", "wavelength", "logit", "nodal")
 NAMES = tuple(f"{way}-{quantity}" for quantity in QUANTITIES for way in ("min", "max"))
 
+ROUNDING = 1e-6
+"""Of their size: by how much values differ that float32 hardly tells apart."""
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -61,10 +64,27 @@ class Goal:
         return self.sign * values
 
     def of(self, spins: Tensor) -> Tensor:
-        """The measure itself (n,), in float64: of energies to more digits than a search needs."""
-        spins = spins.double() if self.name in ("min-energy", "max-energy") else spins
+        """The measure itself (n,), in float64: of energies to more digits than a search needs, and, where whole numbers
+        mean something, whole up to rounding."""
+        spins = spins.double() if self.energy else spins
         with torch.no_grad():
-            return torch.cat([(self.sign * self(part)).double().cpu() for part in spins.split(CHUNK)])
+            values = torch.cat([(self.sign * self(part)).double().cpu() for part in spins.split(CHUNK)])
+        whole = values.round() + 0.0  # without −0
+        return torch.where((values - whole).abs() < self.unit * ROUNDING, whole, values)
+
+    @property
+    def energy(self) -> bool:
+        return self.name in ("min-energy", "max-energy")
+
+    @property
+    def unit(self) -> float:
+        """1 for what is counted or averaged over unit spins, 0 for what has a unit or scale of its own."""
+        return 1.0 if self.named and not self.energy else 0.0
+
+    def rounding(self, *values: float) -> float:
+        """By how much values like these may differ and be the same: a mean over unit spins is rounded as 1 is, however
+        small it comes out."""
+        return ROUNDING * max(self.unit, *map(abs, values))
 
 
 def goals(

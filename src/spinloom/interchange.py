@@ -32,6 +32,8 @@ SINGLE = {"netcdf": ".nc", "npy": ".npy"}
 """Formats that hold all textures in one file, and how its name ends."""
 
 OVF_NAMES = (".ovf", ".omf", ".ohf")
+FILE_NAMES = (*OVF_NAMES, ".vti", ".vtk", *SINGLE.values())
+"""Endings of names that are no folder's."""
 
 DEFAULT_CELL = (2e-9, 2e-9, 1e-9)
 
@@ -68,8 +70,8 @@ def export_dataset(
     ``out`` appears whole or not at all; for netcdf and npy an ``out`` that ends in .nc or .npy is the file itself.
 
     Raises:
-        BadInput: an unknown format, a setting it does not have, textures that are not there, ``out`` exists, a
-            library is missing, the disk is full.
+        BadInput: an unknown format, a setting it does not have, textures that are not there, ``out`` exists or is
+            named like a file and would be a folder, a library is missing, the disk is full.
     """
     data = data if isinstance(data, Dataset) else open_dataset(data)
     part = data.window(first, number)
@@ -84,6 +86,10 @@ def export_dataset(
     sides = checked_cell(data.info["origin"].get("cell") or DEFAULT_CELL if cell is None else cell)
     strength = None if magnitude is None else checked_magnitude(magnitude)
     out = Path(out)
+    if out.suffix.lower() in FILE_NAMES and SINGLE.get(format) != out.suffix:
+        other = [name for name, ending in SINGLE.items() if ending == out.suffix]
+        way = f", or use format {other[0]}" if other else ""
+        raise BadInput(f"{out}: {format} makes a folder with its files inside; leave {out.suffix} out{way}")
     with progress("exporting", len(part), "textures", show) as advance:
         if format in SINGLE:
             name = f"textures{SINGLE[format]}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import as_spins
 from spinloom.spectrum import structure_factor
-from spinloom.topology import charge
+from spinloom.topology import charge, whole_charge
 from spinloom.typing import SiteMap, Spins
 
 STRIPES = 0.8
@@ -91,15 +91,28 @@ class Pattern:
         total = f"Q = {round(self.charge)}"
         if self.kind == "stripes":
             return f"stripes of one wave vector: {strongest}, {total}"
+        bands = [_counted(self.bands, "band", " around the box")]
         if self.kind == "broken stripes":
-            return f"broken stripes: {strongest}, {self.bands} bands around the box, {total}"
+            return "broken stripes: " + ", ".join([strongest, *filter(None, bands), total])
         if self.kind == "uniform":
             return f"uniform, {total}"
         if not self.skyrmions:
             return f"a labyrinth: {strongest}, no skyrmions, {total}"
-        count = f"{self.skyrmions} skyrmions ({self.round_skyrmions} round), {self.bands} bands around the box, {total}"
-        apart = "" if self.distance is None else f", {self.distance:.1f} ± {self.distance_spread:.1f} sites apart"
-        return f"a {self.kind}: {count}{apart}" if self.kind == "skyrmion lattice" else f"{self.kind}: {count}{apart}"
+        some = [
+            _counted(self.skyrmions, "skyrmion", f" ({self.round_skyrmions} round)" if self.round_skyrmions else "")
+        ]
+        # of two, the mean distance is theirs and its spread nothing
+        if self.distance is not None and self.skyrmions > 2:
+            apart = [f"{self.distance:.1f} ± {self.distance_spread:.1f} sites apart"]
+        else:
+            apart = []
+        article = "a " if self.kind == "skyrmion lattice" else ""
+        return f"{article}{self.kind}: " + ", ".join([*some, *filter(None, bands), total, *apart])
+
+
+def _counted(number: int, what: str, more: str) -> str:
+    """So many of something; nothing of none."""
+    return f"{number} {what}{'s' if number > 1 else ''}{more}" if number else ""
 
 
 def pattern(spins: Any) -> Pattern:
@@ -131,7 +144,7 @@ def pattern(spins: Any) -> Pattern:
         kind=kind,
         wave_vector=wave_vector,
         share=share,
-        charge=float(charge(spins)),
+        charge=whole_charge(float(charge(spins))),
         skyrmions=len(skyrmions),
         round_skyrmions=len(even),
         bands=sum(core.winds for core in found),

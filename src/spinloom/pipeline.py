@@ -35,6 +35,7 @@ except ImportError:  # Windows
     resource = None
 
 STATE, RESULTS = "pipeline.json", "results.json"
+UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,15 @@ def run_pipeline(
     a row, ``results.json``, PNGs and ``report.html``.
 
     Raises:
-        BadInput: the folder holds something else, or a pipeline with other settings; there is no such device.
+        BadInput: the folder holds something else, a pipeline with other settings, or one whose runs were trained on
+            by themselves; there is no such device.
     """
     from spinloom.report import write_report
 
     runs.check_device(device)
     out = Path(out)
     state = _State.open(out, config, preset)
+    _check_steps(out, config.training.steps)
     H = config.hamiltonian
     if data is None:
         say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
@@ -174,8 +177,8 @@ def run_pipeline(
     held_in, held_out = data.split(config.training.fraction)
 
     networks = config.networks
-    train(data, out / "untrained", networks, replace(config.training, steps=0), show=False)
-    trained = {"untrained": runs.load(out / "untrained", device)}
+    train(data, out / UNTRAINED, networks, replace(config.training, steps=0), show=False)
+    trained = {UNTRAINED: runs.load(out / UNTRAINED, device)}
     for objective in OBJECTIVES:
         say(f"training {objective} for {config.training.steps} steps")
         with state.timed(f"train {objective}"):
@@ -304,6 +307,25 @@ def _judged(
     table.save(out / "measures" / f"{row.folder}.safetensors")
     coverage = {space: value.as_dict() for space, value in found.items()} if found else None
     return {**asdict(row), "seconds": seconds, "measures": table.summary(), "coverage": coverage}
+
+
+def _check_steps(out: Path, steps: int) -> None:
+    """Refuse runs that were trained for more than the pipeline's ``steps``, which cannot be taken back."""
+    for name, most in ((UNTRAINED, 0), *((objective, steps) for objective in OBJECTIVES)):
+        found = runs.step_of(out / name / runs.CHECKPOINT)
+        if found is not None and found > most:
+            raise BadInput(
+                f"{out / name}: has {found} steps, its pipeline {most}: it was trained on by itself; move that folder "
+                "elsewhere, and the same command trains it again"
+            )
+
+
+def owner(folder: Path) -> Path | None:
+    """The folder of the pipeline that ``folder`` is a run of, or will be; None for every other one."""
+    place = folder.resolve()
+    if place.name not in (UNTRAINED, *OBJECTIVES) or not (place.parent / STATE).is_file():
+        return None
+    return folder.parent if folder.parent.resolve() == place.parent else place.parent
 
 
 def changes(there: Any, asked: dict[str, Any]) -> list[str]:

@@ -87,5 +87,5 @@ def display_name(word: str) -> str:
 
 
 def fixed(value: Number, digits: int) -> str:
-    """The number with so many decimals and a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    """The number with so many decimals and a true minus sign, none before a zero."""
+    return f"{value:z.{digits}f}".replace("-", "−")

@@ -91,6 +91,10 @@ class Run:
     hamiltonian: Hamiltonian | None
     nets: Mapping[str, nn.Module]
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Run({str(self.path)!r}: {self.objective}, step {self.step}, {height} × {width})"
+
     @property
     def objective(self) -> str:
         return self.config["objective"]
@@ -277,6 +281,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         known = "".join(f", or use {name}, which comes with the package" for name in shipped())
         raise BadInput(f"{folder}: no such folder; train one with `spinloom train DATA {folder}`{known}")
     if not is_run(folder):
+        files = [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]
+        inside = sorted(str(file.parent) for file in files if file.parent.name != "untrained")
+        if inside:
+            raise BadInput(f"{folder}: is not a run but holds some; use {' or '.join(inside[:4])}")
         raise BadInput(f"{folder}: is not a run (no {CONFIG}); give a folder that `spinloom train` made")
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or not {"networks", "objective", "data"} <= config.keys():

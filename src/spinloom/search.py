@@ -203,12 +203,24 @@ def _beside_data(report: dict[str, Any], goal: Goal, value: float, theirs: PerTe
     mean, std = float(theirs.mean()), float(theirs.std()) if len(theirs) > 1 else 0.0
     least, most = float(theirs.min()), float(theirs.max())
     report["data"] = {"mean": mean, "std": std, "least": least, "most": most, "textures": len(theirs)}
-    place = [] if least <= value <= most else ["beyond them all"]
-    place += [f"{abs(value - mean) / std:.1f} standard deviations from their mean"] if std > 0 else []
+    near = goal.rounding(least, most)
+    place = _place(value, least, most, near)
+    place += [f"{abs(value - mean) / std:.1f} standard deviations from their mean"] if std > near else []
     report["words"].append(
         f"{goal.name} = {value:.6g}; {len(theirs)} training textures have {mean:.5g} ± {std:.2g}, "
         f"from {least:.6g} to {most:.6g}; it lies {', '.join(place) or 'at their value'}"
     )
+
+
+def _place(value: float, least: float, most: float, near: float) -> list[str]:
+    """In words where a value stands beside others; what differs by ``near`` or less is the same."""
+    if most - least <= near:
+        return [] if least - near <= value <= most + near else ["beyond them all"]
+    if abs(value - least) <= near:
+        return ["as low as the lowest of them"]
+    if abs(value - most) <= near:
+        return ["as high as the highest of them"]
+    return [] if least < value < most else ["beyond them all"]
 
 
 def _front(

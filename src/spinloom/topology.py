@@ -98,6 +98,12 @@ def _charge(spins, answer):  # pragma: no cover (compiled)
         answer[texture] = turned / (2 * math.pi)
 
 
+def whole_charge(value: float) -> float:
+    """A charge that is a whole number but for float32's rounding as that number; any other as it is."""
+    whole = float(round(value))
+    return whole if abs(value - whole) < 1e-6 else value
+
+
 def nodal_points(spins: Any, angle: float | int = 90) -> Counts:
     """The number (…,) of nodal points: clusters of plaquettes that hold a bond of at least ``angle`` degrees.
 
