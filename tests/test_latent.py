@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spinloom.commands_latent import file_name, named_runs
+from spinloom.commands_map import _print_map
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
@@ -232,6 +233,23 @@ def test_a_map_of_trials_sums_up_each_objective(tmp_path, capsys):
         assert all(int(labels[tuple(wall["pass"])]) in wall["between"] for wall in domains["walls"])
         assert spinloom("map", *runs, "--out", out, "--resolution", 9, *planes) == 0
         assert "VAE, 2 runs" in capsys.readouterr().out
+
+
+def test_the_table_of_maps_fits_80_columns_with_every_number_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    numbers = {"flat_share": 0.344, "wall_width": 12.197, "sharpness": 0.194, "blur_sharpness": 0.175, "domains": 14}
+    crossing = {"nodal_points": [14, 25, 13], "charge_difference": -12, "depth": 0.5}
+    names = ["VAE", "hybrid a-run-with-quite-a-long-name/and-more"]
+    runs = {name: {"numbers": numbers, "crossing": crossing, "objective": "vae"} for name in names}
+    runs["VAE"] = {**runs["VAE"], "crossing": {**crossing, "depth": 1.0}}
+    _print_map({"runs": runs})
+    *lines, note = capsys.readouterr().out.splitlines()
+    table = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in table
+    assert table.count("12.197") == table.count("14, 25, 13") == table.count("−12") == 2
+    assert table.count("†") == 1
+    assert note == f"† no wall of 1 J in the map; k, l, m are at one of a smaller depth: {names[1]} 0.5 J"
 
 
 def test_what_map_refuses_on_the_command_line(tmp_path, capsys):

@@ -82,7 +82,7 @@ def map(
     )
     from spinloom.draw import png_bytes
     from spinloom.latent import Plane, checked_grid, latent_map, read_code
-    from spinloom.map_charts import CAPTIONS, SURVEY, MapPanel, map_figure, survey_figure
+    from spinloom.map_charts import CAPTIONS, SURVEY, MapPanel, map_caption, map_figure, survey_figure
 
     if not runs:
         raise BadInput("map: name at least one run, e.g. `spinloom map runs/hybrid --out map`")
@@ -148,7 +148,7 @@ def map(
         if len(panels) > 4:  # more columns than a page can show: the first run of each objective
             firsts = {run.objective: name for name, run in reversed(named.items())}
             panels = [panel for panel in panels if panel.name in firsts.values()]
-        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True), CAPTIONS["map"]))
+        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True), map_caption(panels)))
         if surveys:
             write_bytes(out / "survey.png", png_bytes(survey_figure(surveys), CAPTIONS["survey"]))
         found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
@@ -320,16 +320,22 @@ def _means(run: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _print_map(found: dict[str, Any]) -> None:
+    from spinloom.domains import DEEP
     from spinloom.rows import display_name
 
-    grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    for head in ("", "no nodal pts", "wall width", "sharpness", "of a blur", "domains", "k, l, m", "ΔQ"):
-        grid.add_column(head, justify="left" if not head else "right", no_wrap=not head)
+    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    grid.add_column("", overflow="fold")  # names may wrap, numbers never
+    for head in ("no nodal\npoints", "wall\nwidth", "sharp-\nness", "of a\nblur", "domains", "k, l, m", "ΔQ"):
+        grid.add_column(head, justify="right", vertical="bottom", no_wrap=True)
     keys = ("flat_share", "wall_width", "sharpness", "blur_sharpness")
+    shallow: list[str] = []
     for name, told in found["runs"].items():
         numbers, crossing = told["numbers"], told["crossing"]
         points = ", ".join(str(count) for count in crossing["nodal_points"]) if crossing else "–"
-        change = f"{crossing['charge_difference']:+d}" if crossing else "–"
+        change = f"{crossing['charge_difference']:+d}".replace("-", "−") if crossing else "–"
+        if crossing and crossing["depth"] < DEEP:
+            points += "†"
+            shallow.append(f"{name} {crossing['depth']:.2g} J")
         cells = [as_number(numbers[key]) for key in keys]
         grid.add_row(name, *cells, f"{numbers['domains']:.0f}", points, change)
         if "survey" in told:
@@ -343,6 +349,8 @@ def _print_map(found: dict[str, Any]) -> None:
                 cells = [as_number(numbers[key][which]) for key in keys]
                 grid.add_row(label, *cells, as_number(numbers["domains"][which], 1), "", "")
     Console().print(grid)
+    if shallow:
+        print(f"† no wall of {DEEP:g} J in the map; k, l, m are at one of a smaller depth: {', '.join(shallow)}")
 
 
 def _print_explained(found: dict[str, Any], rows: list[Any]) -> None:
