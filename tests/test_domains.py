@@ -19,7 +19,7 @@ from spinloom.domains import (
     survey,
     survey_design,
 )
-from spinloom.draw import PAGE
+from spinloom.draw import ENERGY_COLOURS, PAGE
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.latent import LatentMap, Plane, latent_map
@@ -236,6 +236,21 @@ def test_maps_show_nodal_points_on_one_scale_and_walls_between_pixels_of_two_dom
     assert wanted <= edges
     bare = map_figure([replace(one, domains=None)])  # the paper's figure
     assert not [lines for lines in bare.findobj(LineCollection) if lines.get_gid() == "domains"]
+
+
+def test_energies_of_several_models_have_a_scale_each():
+    one, other = panels("GAN", "hybrid")
+    other = replace(other, map_=replace(other.map_, energy_excess=10 * other.map_.energy_excess))
+
+    def spreads(*shown: MapPanel) -> list[float]:
+        images = [image for ax in map_figure(shown).axes for image in ax.get_images()]
+        limits = [image.get_clim() for image in images if image.get_cmap().name == ENERGY_COLOURS]
+        return [high - low for low, high in limits]
+
+    common = spreads(one, other)
+    assert common[0] == pytest.approx(common[1])
+    own = spreads(one, replace(other, model="another"))
+    assert own == pytest.approx([common[1] / 10, common[1]])
 
 
 @pytest.mark.parametrize("names", [("hybrid",), ("GAN", "hybrid")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,8 @@ def map(
     """Map planes through latent space: energy, nodal points, logits, domains and walls; runs side by side.
 
     Leaves map.png, map.json, the maps and their domains as safetensors and, with --planes, survey.png. Several runs
-    of one objective (say, of trials) are also summed up: mean and standard deviation over runs.
+    of one objective (say, of trials), Hamiltonian and lattice are also summed up: mean and standard deviation over
+    runs.
 
     Parameters
     ----------
@@ -101,6 +103,7 @@ def map(
         if planes:
             survey_design(latent, planes, seed)
     models = {name: hamiltonian_of(run) for name, run in named.items()}
+    kinds = {name: (models[name], run.size) for name, run in named.items()}
     asked = {
         "runs": {name: origin_of(run) for name, run in named.items()},
         "axes": None if through else list(axes or (0, 1)),
@@ -125,7 +128,7 @@ def map(
                 labels = {"labels": torch.from_numpy(domains.labels).int()}
                 write_bytes(file.with_suffix(".domains.safetensors"), save(labels))
                 crossing = find_crossing(decode, models[name], map_, domains)
-                panels.append(MapPanel(name, map_, crossing, domains))
+                panels.append(MapPanel(name, map_, crossing, domains, kinds[name]))
                 told[name] = {**origin_of(run), "numbers": map_numbers(map_, domains)}
                 told[name] |= {"domains": domains.as_dict(map_), "crossing": None}
                 if crossing:
@@ -152,7 +155,7 @@ def map(
         if surveys:
             write_bytes(out / "survey.png", png_bytes(survey_figure(surveys), CAPTIONS["survey"]))
         found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
-        found["objectives"] = _by_objective(told)
+        found["objectives"] = _by_objective(told, kinds)
         write_json(out / "map.json", found)
     if as_json:
         print_json(found)
@@ -298,11 +301,13 @@ def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_objective(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _by_objective(told: dict[str, dict[str, Any]], kinds: Mapping[str, Hashable]) -> dict[str, dict[str, Any]]:
     """Of every objective, mean and standard deviation over its runs of each number's mean over planes, or, without
-    further planes, of each number."""
+    further planes, of each number; nothing of an objective whose runs are of several ``kinds``."""
     found: dict[str, dict[str, Any]] = {}
     for objective in dict.fromkeys(run["objective"] for run in told.values()):
+        if len({kinds[name] for name, run in told.items() if run["objective"] == objective}) > 1:
+            continue
         numbers = [_means(run) for run in told.values() if run["objective"] == objective]
         found[objective] = {}
         for name in numbers[0]:
@@ -349,6 +354,10 @@ def _print_map(found: dict[str, Any]) -> None:
                 cells = [as_number(numbers[key][which]) for key in keys]
                 grid.add_row(label, *cells, as_number(numbers["domains"][which], 1), "", "")
     Console().print(grid)
+    summed = found.get("objectives")
+    for objective in dict.fromkeys(told["objective"] for told in found["runs"].values()):
+        if summed is not None and objective not in summed:
+            print(f"{display_name(objective)}: runs of several Hamiltonians or lattices, no mean over them")
     if shallow:
         print(f"† no wall of {DEEP:g} J in the map; k, l, m are at one of a smaller depth: {', '.join(shallow)}")
 

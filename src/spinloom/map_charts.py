@@ -5,7 +5,8 @@ They are made for print as the pictures of :mod:`spinloom.draw` are; nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,35 +46,41 @@ NOTE = 0.15
 
 @dataclass(frozen=True, eq=False)
 class MapPanel:
-    """One column of :func:`map_figure`: a run's name, its map, k, l, m if there are any, and domains to be drawn."""
+    """One column of :func:`map_figure`: a run's name, its map, k, l, m if there are any, and domains to be drawn.
+
+    Only runs of one ``model`` (say, Hamiltonian and lattice) have energies that can be compared.
+    """
 
     name: str
     map_: LatentMap
     crossing: Crossing | None = None
     domains: Domains | None = None
+    model: Hashable = None
 
 
 def map_figure(panels: Sequence[MapPanel], width: Number = PAGE, nodal: bool = False) -> Figure:
     """Maps of one plane for several runs, a column each: the paper's Fig. 3.
 
-    a: ε, every column from its own lowest value on, all with the same colour for the same difference; thin lines part
-    domains. Then, with ``nodal``, the nodal points, on one scale for all. Then logits on each column's own scale,
-    brighter = more like the data; for a run without a discriminator the colour wheel. Then what k, l, m decode to,
-    what changes circled; then that place magnified, its nodal points circled; below, ε, the number of nodal points and
-    the charge of the whole texture, and whether the wall is less than 1 J high. Such walls are dashed.
+    a: ε, every column from its own lowest value on, all of one model with the same colour for the same difference; thin
+    lines part domains. Then, with ``nodal``, the nodal points, on one scale for all. Then logits on each column's own
+    scale, brighter = more like the data; for a run without a discriminator the colour wheel. Then what k, l, m decode
+    to, what changes circled; then that place magnified, its nodal points circled; below, ε, the number of nodal points
+    and the charge of the whole texture, and whether the wall is less than 1 J high. Such walls are dashed.
 
     One run with nodal points has its three maps beside each other, and k, l, m and the place magnified below them.
     """
     place = _MapLayout.of(panels, width, nodal)
     figure = new_figure(place.total, place.height)
     ranges = [_range(panel.map_.energy_excess) for panel in panels]
-    spread = max(high - low for low, high in ranges)
+    spreads: dict[Hashable, float] = {}
+    for panel, (low, high) in zip(panels, ranges, strict=True):
+        spreads[panel.model] = max(high - low, spreads.get(panel.model, 0.0))
     most = max(1.0, *(_range(panel.map_.nodal_points)[1] for panel in panels))
     for number, (panel, (low, _)) in enumerate(zip(panels, ranges, strict=True)):
         # ε in units of 10⁻³ keeps the colour bar's labels short
         energy, logits = 1e3 * panel.map_.energy_excess, panel.map_.logits
         maps: list[tuple[Tensor | None, str, tuple[float, float], str]] = [
-            (energy, ENERGY_COLOURS, (1e3 * low, 1e3 * (low + spread)), "ε (10⁻³ J)"),
+            (energy, ENERGY_COLOURS, (1e3 * low, 1e3 * (low + spreads[panel.model])), "ε (10⁻³ J)"),
             (panel.map_.nodal_points, NODAL_COLOURS, (0.0, most), "nodal points"),
             (logits, LOGIT_COLOURS, (0.0, 1.0) if logits is None else _range(logits), "logit"),
         ]
@@ -231,7 +238,10 @@ def shallow_words(crossing: Crossing) -> str:
 
 def map_caption(panels: Sequence[MapPanel]) -> str:
     """The caption of :func:`map_figure` with nodal points, and what is particular to these runs."""
-    return CAPTIONS["map"] + "".join(
+    told = CAPTIONS["map"]
+    if len({panel.model for panel in panels}) > 1:
+        told = told.replace("in all columns", "in all columns of one Hamiltonian and lattice")
+    return told + "".join(
         f" † {panel.name} has no wall of {DEEP:g} J: k, l and m are at one of {panel.crossing.depth:.2g} J, dashed."
         for panel in panels
         if panel.crossing and panel.crossing.shallow
@@ -390,7 +400,7 @@ def survey_figure(surveys: Mapping[str, Survey], names: Mapping[str, str] = SURV
 
 def _colour(run: str) -> str:
     """Of a run's name, whose first word is its objective."""
-    return source_colour(run.split()[0].lower())
+    return source_colour(re.split("[^a-z]", run.lower())[0])
 
 
 def _bar(figure: Figure, image: AxesImage, x: Number, y: Number, side: Number, label: str) -> None:
