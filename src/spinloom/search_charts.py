@@ -187,7 +187,7 @@ def _legend_above(ax: Axes) -> None:
     """The legend in one line above the axes, where it covers nothing."""
     lines, _ = ax.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": max(len(lines), 1)}
-    space = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.0, "borderpad": 0.2}
+    space: dict[str, Any] = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.0, "borderpad": 0.2}
     ax.legend(fontsize=7, frameon=False, **place, **space)
 
 
