@@ -103,7 +103,7 @@ def front_figure(front: Front, width: Number = PAGE) -> Figure:
         centres = _draw(ax, front.spins[member])
         report = front.reports[member]
         _heading(ax, str(number + 1), _numbers(report["stages"]["relaxed"]), centres)
-        ax.set_xlabel(report["pattern"]["kind"].replace(" among ", ", "), fontsize=7, labelpad=3)
+        ax.set_xlabel(report["pattern"]["kind"].replace(" among ", ",\n"), fontsize=7, labelpad=3)
     ax = axes_at(figure, 0.7, foot, width - 0.85, chart)
     x, y = front.values[:, 0].numpy(), front.values[:, 1].numpy()
     if front.data is not None:
