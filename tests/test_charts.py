@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from spinloom import charts, draw
 from spinloom.hamiltonian import Hamiltonian
-from spinloom.rows import Row
+from spinloom.rows import Row, shown_name
 
 
 def random_spins(*shape, seed=0):
@@ -81,7 +81,7 @@ class TestScatter:
         assert x == high < 0.5 and y == 0
         assert marker.get_marker() == ">" and by_gid(ax, "vae prior").get_marker() == "o"
         mean = rows()[1].measures["energy_excess"].mean().item()
-        assert ax.get_title("left") == f"off scale → untrained ε = {mean:.2f}"
+        assert [text.get_text() for text in ax.texts] == [f"untrained ε = {mean:.2f} J →"]
 
     def test_relaxed_rows_are_hollow_and_joined_to_their_twins(self):
         ax = self.drawn()
@@ -234,6 +234,16 @@ class TestHistograms:
     def test_a_share_is_never_rounded_to_all(self, share, text):
         assert charts._percent(share) == text
 
+    def test_a_share_of_nothing_is_not_written_and_the_key_names_the_data(self):
+        data = Row("test data", "data", "data", measures={"mz": np.linspace(0, 1, 500)})
+        few = Row("vae prior", "vae", "prior", measures={"mz": np.array([-7.0] + 199 * [0.5])})
+        figure = charts.histograms([data, few], {"mz": "M"})
+        assert not figure.axes[0].texts
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "test data" in said
+        assert any("height" in text for text in said)
+        assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["test data", "VAE prior"]
+
     def test_data_is_behind_every_strip(self):
         ax = charts.histograms(rows()).axes[0]
         grey = [patch for patch in ax.patches if patch.get_facecolor()[:3] == to_rgb("0.82")]
@@ -252,7 +262,7 @@ class TestNodalChart:
             for name in ("nodal_points", "nodal_points_75", "nodal_points_60"):
                 ((x,), (y,)) = by_gid(ax, f"{row.name} {name}").get_data()
                 assert (x, y) == (row.values(name).mean(), len(rows()) - 1 - place)
-        assert [tick.get_text() for tick in ax.get_yticklabels()] == [row.name for row in rows()]
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == [shown_name(row.name) for row in rows()]
 
     def test_all_zero_is_drawn(self):
         ax = axes()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 
 from spinloom.domains import (
     Survey,
@@ -18,11 +19,11 @@ from spinloom.domains import (
     survey,
     survey_design,
 )
-from spinloom.draw import PAGE
+from spinloom.draw import ENERGY_COLOURS, PAGE
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.latent import LatentMap, Plane, latent_map
-from spinloom.map_charts import NODAL_COLOURS, MapPanel, map_figure
+from spinloom.map_charts import NODAL_COLOURS, MapPanel, map_caption, map_figure
 from spinloom.topology import charge, nodal_points
 from test_charts import test_letters_are_legible_and_do_not_collide as check_letters
 
@@ -175,6 +176,20 @@ def test_a_model_and_its_multiple_have_one_map():
     assert energy[tuple(wall["pass"])] - energy[tuple(told["lowest"][1])] == pytest.approx(wall["barrier"])
 
 
+def test_where_a_map_has_no_wall_of_1_j_the_crossing_says_how_low_its_is():
+    x, y = grid(41)
+    energy = 0.7 * (x**2 - 1) ** 2 + 0.1 * (x > 0) + 0.1 * y**2  # a ridge of 0.7 J between two wells
+    nodal = np.abs(x) < 0.5
+    map_ = make_map(energy, nodal)
+    assert map_numbers(map_)["domains"] == 1
+    found = find_crossing(lambda z: UP.expand(len(z), -1, -1, -1), Hamiltonian(), map_)
+    assert found is not None
+    assert (found.depth, found.shallow) == (0.5, True)
+    higher = find_crossing(lambda z: UP.expand(len(z), -1, -1, -1), Hamiltonian(), make_map(10 * energy, nodal))
+    assert higher is not None
+    assert (higher.depth, higher.shallow) == (1.0, False)
+
+
 # the picture
 
 
@@ -221,6 +236,40 @@ def test_maps_show_nodal_points_on_one_scale_and_walls_between_pixels_of_two_dom
     assert wanted <= edges
     bare = map_figure([replace(one, domains=None)])  # the paper's figure
     assert not [lines for lines in bare.findobj(LineCollection) if lines.get_gid() == "domains"]
+
+
+def test_energies_of_several_models_have_a_scale_each():
+    one, other = panels("GAN", "hybrid")
+    other = replace(other, map_=replace(other.map_, energy_excess=10 * other.map_.energy_excess))
+
+    def spreads(*shown: MapPanel) -> list[float]:
+        images = [image for ax in map_figure(shown).axes for image in ax.get_images()]
+        limits = [image.get_clim() for image in images if image.get_cmap().name == ENERGY_COLOURS]
+        return [high - low for low, high in limits]
+
+    common = spreads(one, other)
+    assert common[0] == pytest.approx(common[1])
+    own = spreads(one, replace(other, model="another"))
+    assert own == pytest.approx([common[1] / 10, common[1]])
+
+
+@pytest.mark.parametrize("names", [("hybrid",), ("GAN", "hybrid")])
+def test_a_wall_of_less_than_1_j_is_dashed_and_said(names):
+    deep = panels(*names)
+    first = deep[0]
+    assert first.crossing is not None
+    whole = find_domains(first.map_, 1e6)
+    assert len(whole.lowest) == 1
+    low = replace(first, crossing=replace(first.crossing, depth=0.5), domains=whole)
+    figure = map_figure([low, *deep[1:]], nodal=True)
+    check_letters(lambda: figure)
+    said = [text.get_text() for text in figure.findobj(Text) if "†" in text.get_text()]
+    assert said == ["† a wall of 0.5 J, not 1 J"]
+    assert [ax for ax in figure.axes if ax.findobj(lambda one: one.get_gid() == "shallow domains")] == figure.axes[:1]
+    assert f"† {low.name} has no wall of 1 J" in map_caption([low, *deep[1:]])
+    plain = map_figure(deep, nodal=True)
+    assert not plain.findobj(lambda one: one.get_gid() == "shallow domains")
+    assert "†" not in map_caption(deep)
 
 
 def test_planes_are_pairs_times_draws():

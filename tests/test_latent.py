@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spinloom.commands_latent import file_name, named_runs
+from spinloom.commands_map import _print_map
 from spinloom.errors import BadInput
 from spinloom.files import write_json
 from spinloom.hamiltonian import Hamiltonian
@@ -193,7 +195,8 @@ def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
 
     assert names("/t/vae", "/t/gan") == ["VAE", "GAN"]
     assert names("/t/trial-0/gan", "/t/trial-1/gan", "/t/trial-0/vae") == ["GAN trial-0", "GAN trial-1", "VAE"]
-    assert names("/t/gan-a", "/t/gan-b") == ["GAN gan-a", "GAN gan-b"]
+    assert names("/t/gan-a", "/t/gan-b") == ["gan-a", "gan-b"]
+    assert names("/t/gan", "/t/gans", "/t/gan b") == ["GAN", "GAN gans", "GAN gan b"]
     assert names("/a/0/gan", "/a/1/gan", "/b/0/gan") == ["GAN a/0", "GAN a/1", "GAN b/0"]
     assert names("/x/gan", "/x/t/gan", "/gan") == ["GAN x", "GAN t", "GAN /"]
     with pytest.raises(BadInput, match="named twice"):
@@ -202,6 +205,7 @@ def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
 
 def test_files_of_different_runs_have_different_names():
     names = ["hybrid", "VAE", "GAN", "GAN a", "GAN A", "GAN a b", "GAN a-b", "GAN a/b", "GAN A/b", "GAN ä", "GAN a.klm"]
+    names += ["gan-a", "gan-A", "gan2", "gan-/a", "gan-.a"]
     files = [file_name(name) for name in names]
     assert files[:4] == ["hybrid", "vae", "gan", "gan-a"]
     assert len(set(files)) == len(files)
@@ -232,6 +236,39 @@ def test_a_map_of_trials_sums_up_each_objective(tmp_path, capsys):
         assert all(int(labels[tuple(wall["pass"])]) in wall["between"] for wall in domains["walls"])
         assert spinloom("map", *runs, "--out", out, "--resolution", 9, *planes) == 0
         assert "VAE, 2 runs" in capsys.readouterr().out
+
+
+def test_runs_of_several_models_have_no_mean(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a", "vae"), write_run(tmp_path / "b", "vae", Hamiltonian(D=0.6))]
+    runs += [write_run(tmp_path / name, "gan", seed=seed) for name, seed in (("gan", 1), ("gan-2", 2))]
+    asked = [*runs, "--out", tmp_path / "out", "--resolution", 9]
+    assert spinloom("map", *asked, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["runs"]) == ["VAE a", "VAE b", "GAN", "gan-2"]
+    assert told["objectives"].keys() == {"gan"}
+    assert "one Hamiltonian and lattice" in Image.open(tmp_path / "out" / "map.png").info["Description"]
+    assert spinloom("map", *asked) == 0
+    printed = capsys.readouterr().out
+    assert "VAE: runs of several Hamiltonians or lattices, no mean over them" in printed
+    assert "VAE, 2 runs" not in printed
+    assert "GAN, 2 runs" in printed
+
+
+def test_the_table_of_maps_fits_80_columns_with_every_number_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    numbers = {"flat_share": 0.344, "wall_width": 12.197, "sharpness": 0.194, "blur_sharpness": 0.175, "domains": 14}
+    crossing = {"nodal_points": [14, 25, 13], "charge_difference": -12, "depth": 0.5}
+    names = ["VAE", "hybrid a-run-with-quite-a-long-name/and-more"]
+    runs = {name: {"numbers": numbers, "crossing": crossing, "objective": "vae"} for name in names}
+    runs["VAE"] = {**runs["VAE"], "crossing": {**crossing, "depth": 1.0}}
+    _print_map({"runs": runs})
+    *lines, note = capsys.readouterr().out.splitlines()
+    table = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in table
+    assert table.count("12.197") == table.count("14, 25, 13") == table.count("−12") == 2
+    assert table.count("†") == 1
+    assert note == f"† no wall of 1 J in the map; k, l, m are at one of a smaller depth: {names[1]} 0.5 J"
 
 
 def test_what_map_refuses_on_the_command_line(tmp_path, capsys):

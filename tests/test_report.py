@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spinloom.dataset import write_dataset
 from spinloom.errors import BadInput
@@ -157,6 +158,9 @@ def test_pictures_are_beside_it_and_inside_it(finished, page):
     inside = {base64.b64decode(src.split(",", 1)[1]) for src in page.attributes("src")}
     assert inside == {path.read_bytes() for path in out.glob("*.png")}
     assert all(content.startswith(b"\x89PNG\r\n") for content in inside)
+    for path in out.glob("*.png"):
+        with Image.open(path) as image:
+            assert len(image.info["Description"]) > 40  # its caption
 
 
 def test_is_accessible(page):

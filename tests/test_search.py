@@ -896,6 +896,11 @@ def test_pictures_show_what_is_known():
     assert torch.allclose(found.data.float(), data[:, 2].mean((-2, -1)), atol=1e-6)
     texts = [text.get_text() for ax in found_figure(found).axes for text in ax.texts]
     assert {"decoded", "after 5 sweeps", "settled"} <= set(texts)
+    course = found_figure(found).axes[4]
+    low, high = course.get_ylim()
+    assert low < found.history["mean"].min() and found.history["mean"].max() < high
+    course.figure.canvas.draw()
+    assert course.get_legend().get_window_extent().y0 >= course.bbox.y1  # it covers nothing
     unknown = found_figure(search(make_run("gan", None), objective="max-mz", population=4, generations=2))
     assert len(unknown.axes) == 3  # the texture, the wheel, the course
     front = search(make_run(), objective=("min-energy", "max-mz"), reference=data, **QUICK)

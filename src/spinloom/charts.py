@@ -12,15 +12,21 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from spinloom.draw import COLUMN, PAGE, new_figure, tidy
-from spinloom.rows import MARKERS, UNTRAINED, Number, Row, display_name, fixed, source_colour
+from spinloom.rows import MARKERS, UNTRAINED, Number, Row, display_name, fixed, shown_name, source_colour
 
 DASHES = ((0, (1, 1.5)), (0, (5, 2)), (0, (5, 2, 1, 2)))
 EPSILON = "energy a site above the ferromagnet, ε (unit of J)"
-FADED = 0.3
+FADED = 0.6
+
+DAGGER: dict[str, Any] = {"marker": "$\u2020$", "ms": 5, "color": "0.2", "mew": 0.3, "ls": "none"}
+"""Beside a marker that carries no claim."""
 
 
 def coverage_energy_scatter(
@@ -36,8 +42,8 @@ def coverage_energy_scatter(
     Relaxed rows are hollow and joined to what they were relaxed from. The data's row, whose coverage is data
     against data, is the star; ``controls`` are level lines. ``error_bars`` shows the standard deviation of ε
     over the textures. Rows without an energy or a coverage are left out; what was never trained may lie far
-    off to the right and is then an arrow at the edge, its value above the axes. Rows that are ``broad`` in this
-    space are faded.
+    off to the right and is then an arrow at the edge with its value, or above the axes where there are several. Rows
+    that are ``broad`` in this space are faded and have a †.
     """
     drawn = [row for row in rows if len(row.values("energy_excess")) and space in row.coverage]
     energy = [float(row.values("energy_excess").mean()) for row in drawn]
@@ -58,6 +64,9 @@ def coverage_energy_scatter(
             look = {**_dot(row), "zorder": 3, "alpha": alpha}
         marker, shown_at = (row.marker, x) if x <= high else (">", high)
         ax.plot(shown_at, y, marker=marker, ls="none", clip_on=False, gid=row.name, **look)
+        if space in row.broad:
+            beside = ax.transData + ScaledTranslation(5 / 72, 4 / 72, ax.figure.dpi_scale_trans)  # type: ignore[union-attr]
+            ax.plot(shown_at, y, **DAGGER, transform=beside, clip_on=False, zorder=4, gid=f"{row.name} †")
     for (name, value), dashes in zip((controls or {}).items(), DASHES, strict=False):
         ax.axhline(value, color="0.45", lw=0.9, ls=dashes, zorder=1, gid=f"control {name}")
     away: dict[str, list[float]] = {}
@@ -65,14 +74,20 @@ def coverage_energy_scatter(
         if x > high:
             away.setdefault(row.name, []).append(x)
     far = [
-        f"{name} ε = {fixed(min(x), 2)}" + (f" … {fixed(max(x), 2)}" if fixed(max(x), 2) != fixed(min(x), 2) else "")
+        f"{shown_name(name)} ε = {fixed(min(x), 2)}"
+        + (f" … {fixed(max(x), 2)}" if fixed(max(x), 2) != fixed(min(x), 2) else "")
+        + " J"
         for name, x in away.items()  # a trial each
     ]
-    notes = ["off scale → " + ", ".join(far)] if far else []
+    notes = ["off scale → " + ", ".join(far)] if len(far) > 1 else []
+    if len(far) == 1:  # at its arrow
+        height = next(float(row.coverage[space]) for row, x in zip(drawn, energy, strict=True) if x > high)
+        place = {"xytext": (4, 12), "textcoords": "offset points", "fontsize": 7, "color": "0.35", "zorder": 5}
+        ax.annotate(far[0] + " →", (high, height), ha="right", **place)
     if not informative:
         notes.insert(0, "not informative: a control comes near data against data")
         ax.set_facecolor("0.95")
-    ax.set_title("\n".join(notes), loc="left", fontsize=7, color="0.35", pad=4)
+    ax.set_title("\n".join(notes), loc="right" if informative else "left", fontsize=7, color="0.35", pad=4)
     tidy(ax)
     ax.set(xlim=(low, high), ylim=(-0.03, 1.03))
     ax.locator_params(axis="x", nbins=5)
@@ -83,7 +98,7 @@ def coverage_energy_scatter(
 
 def row_legend(figure: Figure, rows: Sequence[Row], controls: Iterable[str] = (), columns: int = 4) -> None:
     """The legend of :func:`coverage_energy_scatter` below ``figure``: colours, markers, what hollow means."""
-    handles = []
+    handles: list[Any] = []
     for source in dict.fromkeys(row.source for row in rows if row.source != "data"):
         first = next(row for row in rows if row.source == source)
         marker = first.marker if source == "random" else "o"
@@ -94,17 +109,21 @@ def row_legend(figure: Figure, rows: Sequence[Row], controls: Iterable[str] = ()
     sweeps = sorted({row.relax for row in rows if row.relax})
     if sweeps:
         label = f"relaxed {', '.join(map(str, sweeps))} sweeps"
-        handles.append(_handle(label, color="0.4", marker="o", mfc="white", mew=1.1))
+        marks = dict.fromkeys(row.marker for row in rows if row.relax)
+        hollow = tuple(_handle(label, color="0.4", marker=mark, mfc="white", mew=1.1, ms=4.2) for mark in marks)
+        handles.append(hollow)
     if any(row.source == "data" for row in rows):
         handles.append(_handle("data against data", color="black", marker="*", ms=8))
     if any(row.broad for row in rows):
-        handles.append(_handle("† outliers: no claim", color="0.4", marker="o", alpha=FADED))
+        handles.append(_handle("outliers: no claim", **DAGGER))
     for name, dashes in zip(controls, DASHES, strict=False):
         handles.append(_handle(f"control: {name}", color="0.45", ls=dashes, lw=0.9))
     if handles:
-        space: dict[str, Any] = {"handletextpad": 0.4, "columnspacing": 1.2}
+        space: dict[str, Any] = {"handletextpad": 0.6, "columnspacing": 1.2, "handlelength": 2.4}
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-        figure.legend(handles=handles, fontsize=7, **place, **space)
+        labels = [one[0].get_label() if isinstance(one, tuple) else one.get_label() for one in handles]
+        side_by_side = {tuple: HandlerTuple(ndivide=None, pad=0)}
+        figure.legend(handles, labels, fontsize=7, handler_map=side_by_side, **place, **space)
 
 
 def coverage_energy(
@@ -227,7 +246,7 @@ def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) 
     names = names or list(quantities)[:1]
     shown = [row for row in rows if any(len(row.values(name)) for name in names)]
     width = PAGE if len(names) > 1 else COLUMN + 1
-    figure = new_figure(width, 0.6 + 0.36 * max(len(shown), 1), layout="constrained")
+    figure = new_figure(width, 0.85 + 0.36 * max(len(shown), 1), layout="constrained")
     for number, (ax, name) in enumerate(zip(np.ravel(figure.subplots(1, len(names))), names, strict=True)):
         _strips(ax, shown, name)
         ax.set_xlabel(quantities[name], fontsize=8)
@@ -236,6 +255,11 @@ def histograms(rows: Sequence[Row], quantities: Mapping[str, str] = HISTOGRAMS) 
             ax.set_yticklabels([])
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
+    key: list[Any] = [Patch(color="0.82", label="test data")] if any(row.source == "data" for row in shown) else []
+    if any(row.relax for row in shown):
+        key.append(Patch(fill=False, ec="0.3", lw=0.9, label="relaxed (hollow)"))
+    key.append(Patch(alpha=0, label="height: textures a bin,\neach strip to its own peak"))
+    figure.legend(handles=key, loc="outside upper center", ncols=len(key), fontsize=7, frameon=False)
     return figure
 
 
@@ -257,7 +281,7 @@ def _strips(ax: Axes, rows: Sequence[Row], name: str) -> None:
             _strip(ax, values, edges, base, fill=True, color=row.colour, alpha=0.3, lw=0, zorder=2)
         _strip(ax, values, edges, base, color=row.colour, lw=0.9, zorder=2, gid=f"{row.name} {name}")
         for side, (gone, align, text) in enumerate(((values < low, "left", "← {}"), (values > high, "right", "{} →"))):
-            if len(values) and gone.mean() >= 0.005:
+            if len(values) and _percent(float(gone.mean())) != "0%":
                 share, place_ = text.format(_percent(float(gone.mean()))), ("axes fraction", "data")
                 note = ax.annotate(share, (side, base + 0.4), ha=align, va="center", xycoords=place_, fontsize=7)
                 note.set(color=row.ink, zorder=3)
@@ -339,7 +363,7 @@ def nodal_figure(rows: Sequence[Row]) -> Figure:
 
 def _row_names(ax: Axes, rows: Sequence[Row], lift: Number) -> None:
     """The rows' names, in their colours, from the top down, ``lift`` above each row's base."""
-    ax.set_yticks([len(rows) - 1 - place + lift for place in range(len(rows))], [row.name for row in rows])
+    ax.set_yticks([len(rows) - 1 - place + lift for place in range(len(rows))], [shown_name(row.name) for row in rows])
     for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
         tick.set_color(row.ink)
 

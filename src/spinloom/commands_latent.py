@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def named_runs(runs: list[Run]) -> dict[str, Run]:
-    """Runs by their objective's name, with what tells their paths apart where there are several of one."""
+    """Runs by their objective's name, with what tells their paths apart where there are several of one; that alone
+    where it begins with the objective."""
     from spinloom.rows import display_name
 
     places: dict[Path, Run] = {}
@@ -35,8 +36,14 @@ def named_runs(runs: list[Run]) -> dict[str, Run]:
     for place, run in places.items():
         name = display_name(run.objective)
         kin = [other for other in places if places[other].objective == run.objective]
-        named[f"{name} {_apart(place, kin)}" if len(kin) > 1 else name] = run
+        apart = _apart(place, kin) if len(kin) > 1 else run.objective
+        named[name if apart == run.objective else apart if _says(apart, run.objective) else f"{name} {apart}"] = run
     return named
+
+
+def _says(path: str, objective: str) -> bool:
+    """Whether a path's first word is the objective's, so that it is a name alone: gan-2, but not GAN x/gan."""
+    return re.fullmatch(rf"{objective}(?![a-z])\S*", path) is not None
 
 
 def _apart(place: Path, kin: list[Path]) -> str:
@@ -55,7 +62,9 @@ def _apart(place: Path, kin: list[Path]) -> str:
 def file_name(name: str) -> str:
     """A file's name for a run's, another for every run, also where upper and lower case are one."""
     objective, _, rest = name.partition(" ")
-    if not re.fullmatch(r"[a-z0-9_-]*", rest):
+    if not objective.isalpha():  # of a path alone
+        objective, rest = "run", name
+    if objective == "run" or not re.fullmatch(r"[a-z0-9_-]*", rest):
         rest = f"{re.sub(r'[^a-z0-9_-]+', '-', rest.lower())}-{zlib.crc32(rest.encode()):08x}"
     return f"{objective.lower()}-{rest}" if rest else objective.lower()
 

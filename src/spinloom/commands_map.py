@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,8 @@ def map(
     """Map planes through latent space: energy, nodal points, logits, domains and walls; runs side by side.
 
     Leaves map.png, map.json, the maps and their domains as safetensors and, with --planes, survey.png. Several runs
-    of one objective (say, of trials) are also summed up: mean and standard deviation over runs.
+    of one objective (say, of trials), Hamiltonian and lattice are also summed up: mean and standard deviation over
+    runs.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def map(
     )
     from spinloom.draw import png_bytes
     from spinloom.latent import Plane, checked_grid, latent_map, read_code
-    from spinloom.map_charts import CAPTIONS, SURVEY, MapPanel, map_figure, survey_figure
+    from spinloom.map_charts import CAPTIONS, SURVEY, MapPanel, map_caption, map_figure, survey_figure
 
     if not runs:
         raise BadInput("map: name at least one run, e.g. `spinloom map runs/hybrid --out map`")
@@ -101,6 +103,7 @@ def map(
         if planes:
             survey_design(latent, planes, seed)
     models = {name: hamiltonian_of(run) for name, run in named.items()}
+    kinds = {name: (models[name], run.size) for name, run in named.items()}
     asked = {
         "runs": {name: origin_of(run) for name, run in named.items()},
         "axes": None if through else list(axes or (0, 1)),
@@ -125,7 +128,7 @@ def map(
                 labels = {"labels": torch.from_numpy(domains.labels).int()}
                 write_bytes(file.with_suffix(".domains.safetensors"), save(labels))
                 crossing = find_crossing(decode, models[name], map_, domains)
-                panels.append(MapPanel(name, map_, crossing, domains))
+                panels.append(MapPanel(name, map_, crossing, domains, kinds[name]))
                 told[name] = {**origin_of(run), "numbers": map_numbers(map_, domains)}
                 told[name] |= {"domains": domains.as_dict(map_), "crossing": None}
                 if crossing:
@@ -148,11 +151,11 @@ def map(
         if len(panels) > 4:  # more columns than a page can show: the first run of each objective
             firsts = {run.objective: name for name, run in reversed(named.items())}
             panels = [panel for panel in panels if panel.name in firsts.values()]
-        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True), CAPTIONS["map"]))
+        write_bytes(out / "map.png", png_bytes(map_figure(panels, nodal=True), map_caption(panels)))
         if surveys:
             write_bytes(out / "survey.png", png_bytes(survey_figure(surveys), CAPTIONS["survey"]))
         found = {"asked": asked, "runs": told, "comparison": compared if pairs else None}
-        found["objectives"] = _by_objective(told)
+        found["objectives"] = _by_objective(told, kinds)
         write_json(out / "map.json", found)
     if as_json:
         print_json(found)
@@ -298,11 +301,13 @@ def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_objective(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _by_objective(told: dict[str, dict[str, Any]], kinds: Mapping[str, Hashable]) -> dict[str, dict[str, Any]]:
     """Of every objective, mean and standard deviation over its runs of each number's mean over planes, or, without
-    further planes, of each number."""
+    further planes, of each number; nothing of an objective whose runs are of several ``kinds``."""
     found: dict[str, dict[str, Any]] = {}
     for objective in dict.fromkeys(run["objective"] for run in told.values()):
+        if len({kinds[name] for name, run in told.items() if run["objective"] == objective}) > 1:
+            continue
         numbers = [_means(run) for run in told.values() if run["objective"] == objective]
         found[objective] = {}
         for name in numbers[0]:
@@ -320,16 +325,22 @@ def _means(run: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _print_map(found: dict[str, Any]) -> None:
+    from spinloom.domains import DEEP
     from spinloom.rows import display_name
 
-    grid = Grid(box=None, padding=(0, 1), header_style="bold")
-    for head in ("", "no nodal pts", "wall width", "sharpness", "of a blur", "domains", "k, l, m", "ΔQ"):
-        grid.add_column(head, justify="left" if not head else "right", no_wrap=not head)
+    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    grid.add_column("", overflow="fold")  # names may wrap, numbers never
+    for head in ("no nodal\npoints", "wall\nwidth", "sharp-\nness", "of a\nblur", "domains", "k, l, m", "ΔQ"):
+        grid.add_column(head, justify="right", vertical="bottom", no_wrap=True)
     keys = ("flat_share", "wall_width", "sharpness", "blur_sharpness")
+    shallow: list[str] = []
     for name, told in found["runs"].items():
         numbers, crossing = told["numbers"], told["crossing"]
         points = ", ".join(str(count) for count in crossing["nodal_points"]) if crossing else "–"
-        change = f"{crossing['charge_difference']:+d}" if crossing else "–"
+        change = f"{crossing['charge_difference']:+d}".replace("-", "−") if crossing else "–"
+        if crossing and crossing["depth"] < DEEP:
+            points += "†"
+            shallow.append(f"{name} {crossing['depth']:.2g} J")
         cells = [as_number(numbers[key]) for key in keys]
         grid.add_row(name, *cells, f"{numbers['domains']:.0f}", points, change)
         if "survey" in told:
@@ -343,6 +354,12 @@ def _print_map(found: dict[str, Any]) -> None:
                 cells = [as_number(numbers[key][which]) for key in keys]
                 grid.add_row(label, *cells, as_number(numbers["domains"][which], 1), "", "")
     Console().print(grid)
+    summed = found.get("objectives")
+    for objective in dict.fromkeys(told["objective"] for told in found["runs"].values()):
+        if summed is not None and objective not in summed:
+            print(f"{display_name(objective)}: runs of several Hamiltonians or lattices, no mean over them")
+    if shallow:
+        print(f"† no wall of {DEEP:g} J in the map; k, l, m are at one of a smaller depth: {', '.join(shallow)}")
 
 
 def _print_explained(found: dict[str, Any], rows: list[Any]) -> None:

@@ -277,6 +277,11 @@ class Crossing:
         """Q(m) − Q(k)."""
         return self.charge[2] - self.charge[0]
 
+    @property
+    def shallow(self) -> bool:
+        """Whether the map has no wall of 1 J, so that this one is of domains that are less deep."""
+        return self.depth < DEEP
+
 
 def find_crossing(decode: Decode, H: Hamiltonian, map_: LatentMap, domains: Domains | None = None) -> Crossing | None:
     """The steepest wall of a map with a flat pixel of each of its two domains, decoded; None if ε has no wall at all.
@@ -286,7 +291,7 @@ def find_crossing(decode: Decode, H: Hamiltonian, map_: LatentMap, domains: Doma
     highest pixel on the way from k to m; and of all triples that with the largest rise (ε_l − max(ε_k, ε_m))/|k − m|
     is taken, those first in which k and m have no nodal point and l has one. The charges have no part in the choice,
     nor has a twentieth of the map along its frame, where a domain is cut off.
-    Where the whole map is one domain, as of a blur, the least depth is halved till there are two.
+    Where the whole map is one domain, as of a blur, the least depth is halved till there are two (``shallow``).
     """
     depth = DEEP
     chosen = _steepest_wall(map_, domains or find_domains(map_))

@@ -193,7 +193,7 @@ def texture_panel(
             x = left + column * (side + gap)
             upper = axes_at(figure, x, top - head - tall, side, tall)
             draw_texture(upper, texture, centres)
-            upper.set_title(f"ε = {fixed(float(density.mean()), 4)}", loc="left", fontsize=7, pad=2)
+            upper.set_title(f"ε = {fixed(float(density.mean()), 4)} J", loc="left", fontsize=7, pad=2)
             found = RED if len(centres) else "0.45"
             upper.set_title(f"{len(centres)} ○", loc="right", fontsize=7, pad=2, color=found)
             lower = axes_at(figure, x, top - head - 2 * tall - gap, side, tall)

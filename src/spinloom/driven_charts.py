@@ -109,7 +109,7 @@ def path_figure(
 
 def _caption(line: Mapping[str, float | int]) -> str:
     logit = round(line["logit"], 1) + 0.0  # no minus before a nought
-    return f"ε {fixed(line['energy_excess'], 4)} J\nlogit {fixed(logit, 1)}\n{line['nodal_points']} ○"
+    return f"ε = {fixed(line['energy_excess'], 4)} J\nlogit {fixed(logit, 1)}\n{line['nodal_points']} ○"
 
 
 def _square(ax: Axes, box: Box, sites: Sequence[int]) -> None:
@@ -145,8 +145,9 @@ CURVES = {
 def curves_figure(paths: DrivenPaths, colour: str = RULE_COLOURS["ascent"], width: Number = PAGE) -> Figure:
     """ε, logit, nodal points and |z|/√n along all codes' paths: the mean, the quartiles as a band, and dashed the
     one code of :func:`path_figure`."""
-    figure = new_figure(width, 1.8, layout="constrained")
+    figure = new_figure(width, 2.0, layout="constrained")
     curves = paths.curves()
+    key: dict[str, Any] = {}
     own = {
         "energy_excess": paths.energy_excess,
         "logits": paths.logits,
@@ -156,15 +157,22 @@ def curves_figure(paths: DrivenPaths, colour: str = RULE_COLOURS["ascent"], widt
     steps = np.arange(paths.settings.steps + 1)
     for ax, (name, label) in zip(np.ravel(figure.subplots(1, 4)), CURVES.items(), strict=True):
         curve = curves[name]
-        ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
-        ax.plot(steps, curve["mean"], color=colour, lw=1.2, gid=name)
-        ax.plot(steps, own[name][:, paths.shown], color="0.25", lw=0.8, ls=(0, (3, 1.5)))
+        band = ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
+        (mean,) = ax.plot(steps, curve["mean"], color=colour, lw=1.2, gid=name)
+        (one,) = ax.plot(steps, own[name][:, paths.shown], color="0.25", lw=0.8, ls=(0, (3, 1.5)))
+        key = {
+            f"mean of {paths.codes.shape[1]} codes": mean,
+            "between their quartiles": band,
+            "the code of path.png": one,
+        }
         tidy(ax)
         ax.set_xlabel("step", fontsize=8)
         ax.set_ylabel(label, fontsize=8)
         ax.margins(x=0.02)
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": len(key), "frameon": False}
+    figure.legend(list(key.values()), list(key), fontsize=7, **place)
     return figure
 
 

@@ -5,7 +5,8 @@ They are made for print as the pictures of :mod:`spinloom.draw` are; nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from spinloom.domains import Crossing, Domains, Survey
+from spinloom.domains import DEEP, Crossing, Domains, Survey, find_domains
 from spinloom.draw import ENERGY_COLOURS, PAGE, RED, axes_at, colour_wheel, draw_texture, letter, new_figure, tidy
 from spinloom.explain import Box
 from spinloom.latent import LatentMap
@@ -39,38 +40,47 @@ CAPTIONS = {
 }
 """What goes into the picture's file, by the picture's name."""
 
+NOTE = 0.15
+"""Height in inches of the line that says that a wall is less than 1 J high."""
+
 
 @dataclass(frozen=True, eq=False)
 class MapPanel:
-    """One column of :func:`map_figure`: a run's name, its map, k, l, m if there are any, and domains to be drawn."""
+    """One column of :func:`map_figure`: a run's name, its map, k, l, m if there are any, and domains to be drawn.
+
+    Only runs of one ``model`` (say, Hamiltonian and lattice) have energies that can be compared.
+    """
 
     name: str
     map_: LatentMap
     crossing: Crossing | None = None
     domains: Domains | None = None
+    model: Hashable = None
 
 
 def map_figure(panels: Sequence[MapPanel], width: Number = PAGE, nodal: bool = False) -> Figure:
     """Maps of one plane for several runs, a column each: the paper's Fig. 3.
 
-    a: ε, every column from its own lowest value on, all with the same colour for the same difference; thin lines part
-    domains. Then, with ``nodal``, the nodal points, on one scale for all. Then logits on each column's own scale,
-    brighter = more like the data; for a run without a discriminator the colour wheel. Then what k, l, m decode to,
-    what changes circled; then that place magnified, its nodal points circled; below, ε, the number of nodal points and
-    the charge of the whole texture.
+    a: ε, every column from its own lowest value on, all of one model with the same colour for the same difference; thin
+    lines part domains. Then, with ``nodal``, the nodal points, on one scale for all. Then logits on each column's own
+    scale, brighter = more like the data; for a run without a discriminator the colour wheel. Then what k, l, m decode
+    to, what changes circled; then that place magnified, its nodal points circled; below, ε, the number of nodal points
+    and the charge of the whole texture, and whether the wall is less than 1 J high. Such walls are dashed.
 
     One run with nodal points has its three maps beside each other, and k, l, m and the place magnified below them.
     """
     place = _MapLayout.of(panels, width, nodal)
     figure = new_figure(place.total, place.height)
     ranges = [_range(panel.map_.energy_excess) for panel in panels]
-    spread = max(high - low for low, high in ranges)
+    spreads: dict[Hashable, float] = {}
+    for panel, (low, high) in zip(panels, ranges, strict=True):
+        spreads[panel.model] = max(high - low, spreads.get(panel.model, 0.0))
     most = max(1.0, *(_range(panel.map_.nodal_points)[1] for panel in panels))
     for number, (panel, (low, _)) in enumerate(zip(panels, ranges, strict=True)):
         # ε in units of 10⁻³ keeps the colour bar's labels short
         energy, logits = 1e3 * panel.map_.energy_excess, panel.map_.logits
         maps: list[tuple[Tensor | None, str, tuple[float, float], str]] = [
-            (energy, ENERGY_COLOURS, (1e3 * low, 1e3 * (low + spread)), "ε (10⁻³ J)"),
+            (energy, ENERGY_COLOURS, (1e3 * low, 1e3 * (low + spreads[panel.model])), "ε (10⁻³ J)"),
             (panel.map_.nodal_points, NODAL_COLOURS, (0.0, most), "nodal points"),
             (logits, LOGIT_COLOURS, (0.0, 1.0) if logits is None else _range(logits), "logit"),
         ]
@@ -88,6 +98,8 @@ def map_figure(panels: Sequence[MapPanel], width: Number = PAGE, nodal: bool = F
                 continue
             image = _map(ax, panel.map_, values, colours, limits)
             if row == 0 and panel.domains is not None:
+                if panel.crossing and panel.crossing.shallow:
+                    _shallow_walls(ax, panel.map_, find_domains(panel.map_, panel.crossing.depth))
                 _walls(ax, panel.map_, panel.domains)
             _marks(ax, panel)
             _bar(figure, image, x, y - place.side - 0.3, place.side, label)
@@ -153,6 +165,7 @@ class _MapLayout:
         captions = 0.0
         if sites:
             captions = 0.32 if flat else 0.44 + wheel
+            captions += NOTE if any(panel.crossing and panel.crossing.shallow for panel in panels) else 0.0
         details = captions + 0.34 + (max(small, tall) if flat else small + tall) if sites else 0.0
         return cls(flat, side, small, tall, wheel, total, cls.head + down * (side + cls.foot) + details, captions)
 
@@ -211,6 +224,28 @@ def _triple(
         cut = box.cut(spins)
         inside = box.inside(centres, sites)
         draw_texture(ax, cut, inside, radius=0.12 * cut.shape[-1], periodic=False)
+    if crossing.shallow:
+        lines = 2 if place.flat else 3
+        middle, below = whole[0] + 1.5 * place.small + place.between, place.captions - 0.06 - 0.125 * lines
+        told = {"fontsize": 7, "fontweight": "bold", "ha": "center", "va": "top"}
+        figure.text(middle / place.total, below / place.height, shallow_words(crossing), **told)
+
+
+def shallow_words(crossing: Crossing) -> str:
+    """What is said of k, l, m where the map has no wall of 1 J."""
+    return f"† a wall of {crossing.depth:.2g} J, not {DEEP:g} J" if crossing.shallow else ""
+
+
+def map_caption(panels: Sequence[MapPanel]) -> str:
+    """The caption of :func:`map_figure` with nodal points, and what is particular to these runs."""
+    told = CAPTIONS["map"]
+    if len({panel.model for panel in panels}) > 1:
+        told = told.replace("in all columns", "in all columns of one Hamiltonian and lattice")
+    return told + "".join(
+        f" † {panel.name} has no wall of {DEEP:g} J: k, l and m are at one of {panel.crossing.depth:.2g} J, dashed."
+        for panel in panels
+        if panel.crossing and panel.crossing.shallow
+    )
 
 
 def _circle(ax: Axes, spins: Spins, crossing: Crossing) -> None:
@@ -261,6 +296,17 @@ def _walls(ax: Axes, map_: LatentMap, domains: Domains) -> None:
         ax.add_collection(
             LineCollection(edges, colors=colour, linewidths=wide, capstyle="projecting", gid="domains"), autolim=False
         )
+
+
+def _shallow_walls(ax: Axes, map_: LatentMap, domains: Domains) -> None:
+    """The borders of domains that are less than 1 J deep, as dashed lines."""
+    ticks = map_.ticks.numpy()
+    ax.autoscale(False)
+    for number in range(1, len(domains.lowest)):
+        inside = np.where(domains.labels == number, 1.0, 0.0)
+        for colour, wide, dashes in (("white", 1.0, "solid"), ("black", 0.7, (0, (2.5, 2.0)))):
+            look: dict[str, Any] = {"colors": colour, "linewidths": wide, "linestyles": [dashes]}
+            ax.contour(ticks, ticks, inside, [0.5], **look).set_gid("shallow domains")
 
 
 def _marks(ax: Axes, panel: MapPanel) -> None:
@@ -354,7 +400,7 @@ def survey_figure(surveys: Mapping[str, Survey], names: Mapping[str, str] = SURV
 
 def _colour(run: str) -> str:
     """Of a run's name, whose first word is its objective."""
-    return source_colour(run.split()[0].lower())
+    return source_colour(re.split("[^a-z]", run.lower())[0])
 
 
 def _bar(figure: Figure, image: AxesImage, x: Number, y: Number, side: Number, label: str) -> None:

@@ -86,7 +86,7 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
     left, right, gap, head = 0.28, 0.06, 0.05, 0.19
     side = (width - left - right - gap * (SHOWN - 1)) / SHOWN
     talls = [side * panel.spins.shape[-2] / panel.spins.shape[-1] for panel in panels]
-    curves, foot, legend = 1.15, 0.46, 0.4
+    curves, foot, legend = 1.15, 0.46, 0.58
     height = sum(tall + head + 0.07 for tall in talls) + legend + curves + foot
     figure = new_figure(width, height)
     top = height
@@ -101,12 +101,15 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
             ax = axes_at(figure, x, top - head - tall, side, tall)
             draw_texture(ax, texture, centres)
             weight = "bold" if image == panel.told["top_image"] else "normal"
-            label = f"ε {fixed(panel.told['energy_excess'][image], 4)} J"
+            label = f"{fixed(panel.told['energy_excess'][image], 4)} J"
             ax.set_title(label, fontsize=7, pad=3, fontweight=weight)
             if column in (0, SHOWN - 1):
                 frame = Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, ec=RED, lw=2.2, clip_on=False)
                 ax.add_patch(frame)
         top -= tall + head + 0.07
+    key = "above each texture: ε, the highest of its path in bold;  red frame: an end;  ○ nodal point"
+    key += ";  dashed curve: relaxed in the space of spins" if any(panel.real for panel in panels) else ""
+    figure.text(0.5, (top - 0.02) / height, key, fontsize=7, color="0.3", ha="center", va="top")
     top -= legend
     between = 0.52
     wheel = 0.8
@@ -124,7 +127,7 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=whole, min_n_ticks=2))
         ax.margins(y=0.08)
         tidy(ax)
-    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + legend * 0.8) / height)}
+    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + 0.32) / height)}
     figure.legend(handles=figure.axes[-1].get_lines(), ncols=len(panels), fontsize=7, frameon=False, **place)
     return figure
 
@@ -260,15 +263,22 @@ def inversion_figure(levels: Sequence[Level], truth: Spins, blur: Number = 0, wi
     axes[2].set_ylim(-1.5 * max(reach, 1), 1.5 * max(reach, 1))
     axes[2].yaxis.set_minor_locator(NullLocator())
     axes[2].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-    axes[2].set_title("network's dot − guess's (10⁻³)", fontsize=8, pad=3)
+    axes[2].set_title("best network − best guess", fontsize=8, pad=3)
+    axes[2].set_ylabel(r"10⁻³ of ⟨S·S$_\mathrm{true}$⟩, symlog", fontsize=7, labelpad=1)
     for ax in axes:
         ax.set_xticks(places, [f"{noise:g}" for noise in noises])
         ax.set_xlabel("noise (std)" + (f", blur {blur:g} sites" if blur else ""), fontsize=8)
         tidy(ax)
-    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.44, (height - 0.25 - plots - foot - 0.38) / height)}
+    place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.44, (height - 0.25 - plots - foot - 0.33) / height)}
     place |= {"handlelength": 2.2, "columnspacing": 1.3}
     colour_wheel(axes_at(figure, width - 0.9, height - 0.25 - plots - foot - 0.8, 0.86, 0.86))
     figure.legend(handles=axes[0].get_lines(), ncols=len(METHODS), fontsize=7, frameon=False, **place)
+    key = (
+        "right: at each noise the best in the mean of network, relaxed and held, less the best of guess, relaxed and\n"
+        "held; linear within ±1 and logarithmic beyond (symlog); bars: two standard errors over textures"
+    )
+    below = (height - 0.25 - plots - foot - 0.5) / height
+    figure.text(0.44, below, key, fontsize=7, color="0.3", ha="center", va="top", linespacing=1.25)
     for number, level in enumerate(shown):
         bottom = (len(shown) - 1 - number) * row + 0.05
         label = f"noise {level.noise:g}"

@@ -16,7 +16,7 @@ from spinloom.files import read_json, write_bytes, write_text
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.measure import Table
 from spinloom.page import BROAD, Picture, Spaces, control_name, page
-from spinloom.rows import COLOURS, Number, Row
+from spinloom.rows import COLOURS, Number, Row, shown_name
 from spinloom.run import METRICS, read_metrics
 from spinloom.trials_page import trials_page
 
@@ -229,7 +229,8 @@ BANNER = (
 
 def _picture(stem: str, figure: draw.Figure, alt: str, caption: str = "") -> Picture:
     width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
-    return Picture(stem, draw.png_bytes(figure), (width, height), caption or CAPTIONS[stem].replace("\n", " "), alt)
+    caption = caption or CAPTIONS[stem].replace("\n", " ")
+    return Picture(stem, draw.png_bytes(figure, caption), (width, height), caption, alt)
 
 
 def _banner(out: Path, results: Mapping[str, Any]) -> list[Picture]:
@@ -252,7 +253,7 @@ def _pictures(out: Path, results: Mapping[str, Any], rows: Sequence[Row], spaces
     for source in [s for s in ("data", "vae", "gan", "hybrid") if s in plain] or list(plain)[:4]:
         textures = _textures(out, plain[source], PANEL)
         if textures is not None:
-            name = str(plain[source].get("name", source))
+            name = shown_name(str(plain[source].get("name", source)))
             panel[name], colours[name] = textures, Row(name, source, "prior").ink
     if panel:
         figure = draw.texture_panel(panel, _hamiltonian(results), colours=colours)

@@ -86,6 +86,11 @@ def display_name(word: str) -> str:
     return NAMES.get(word, word)
 
 
+def shown_name(name: str) -> str:
+    """A row's name as it is written in pictures: "VAE prior" of "vae prior"."""
+    return " ".join(map(display_name, name.split(" ")))
+
+
 def fixed(value: Number, digits: int) -> str:
     """The number with so many decimals and a true minus sign, none before a zero."""
     return f"{value:z.{digits}f}".replace("-", "−")

@@ -22,6 +22,9 @@ from spinloom.typing import Spins
 SHOWN = 6
 """Members of a Pareto front whose textures are shown."""
 
+LARGEST = 1.6
+"""Side in inches of a texture of a front that has few."""
+
 LABELS = {
     "energy": "ε (unit of J)",
     "mz": "$M_z$",
@@ -67,7 +70,7 @@ def found_figure(found: Found, width: Number = PAGE) -> Figure:
     side = (width - left - WHEEL - 3 * GAP) / 3
     tall = side * found.spins.shape[-2] / found.spins.shape[-1]
     charts, foot = 1.35, 0.42
-    height = HEAD + tall + 0.36 + charts + foot
+    height = HEAD + tall + 0.42 + charts + foot
     figure = new_figure(width, height)
     for number, (stage, name) in enumerate(names.items()):
         ax = axes_at(figure, left + number * (side + GAP), height - HEAD - tall, side, tall)
@@ -76,7 +79,7 @@ def found_figure(found: Found, width: Number = PAGE) -> Figure:
     colour_wheel(axes_at(figure, width - WHEEL - 0.02, height - HEAD - tall / 2 - WHEEL / 2, WHEEL, WHEEL))
     label = _label(found.goal)
     parts = 1 if found.data is None else 2
-    across = (width - 0.1 - parts * 0.68) / parts
+    across = (width - 0.22 - parts * 0.68) / parts
     _course(axes_at(figure, 0.68, foot, across, charts), found.history, f"{label}, as judged")
     if found.data is not None:
         _spread(axes_at(figure, 1.36 + across, foot, across, charts), found, label)
@@ -88,28 +91,29 @@ def front_figure(front: Front, width: Number = PAGE) -> Figure:
     many = len(front.spins)
     picked = np.unique(np.linspace(0, many - 1, min(SHOWN, many)).round().astype(int)).tolist()
     left = 0.05
-    side = (width - left - GAP * (SHOWN - 1) - 0.05) / SHOWN
+    side = min((width - left - WHEEL - GAP * (len(picked) - 1) - 0.15) / len(picked), LARGEST)
     tall = side * front.spins.shape[-2] / front.spins.shape[-1]
     chart, foot = 2.6, 0.42
     head = HEAD + 0.26
-    height = head + tall + 0.3 + chart + foot
+    height = head + tall + 0.52 + chart + foot
     figure = new_figure(width, height)
+    left = (width - WHEEL - 0.1 - len(picked) * (side + GAP)) / 2  # what there is, with the wheel, stands in the middle
     for number, member in enumerate(picked):
         ax = axes_at(figure, left + number * (side + GAP), height - head - tall, side, tall)
         centres = _draw(ax, front.spins[member])
         report = front.reports[member]
         _heading(ax, str(number + 1), _numbers(report["stages"]["relaxed"]), centres)
-        ax.set_xlabel(report["pattern"]["kind"].replace(" among ", ", "), fontsize=7, labelpad=3)
-    ax = axes_at(figure, 0.7, foot, width - 0.7 - WHEEL - 0.35, chart)
+        ax.set_xlabel(report["pattern"]["kind"].replace(" among ", ",\n"), fontsize=7, labelpad=3)
+    ax = axes_at(figure, 0.7, foot, width - 0.85, chart)
     x, y = front.values[:, 0].numpy(), front.values[:, 1].numpy()
     if front.data is not None:
         theirs = front.data.numpy()
-        dots: dict[str, Any] = {"ls": "none", "marker": ".", "ms": 3, "color": "0.6", "mew": 0}
+        dots: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 3, "color": "0.55", "mew": 0, "alpha": 0.6}
         ax.plot(theirs[:, 0], theirs[:, 1], label=f"{len(theirs)} training textures", **dots)
-    marks: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 4, "color": COLOURS["hybrid"], "mec": "white"}
-    ax.plot(x, y, label="Pareto front, relaxed", mew=0.4, **marks)
+    marks: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 6, "color": COLOURS["hybrid"], "mec": "white"}
+    ax.plot(x, y, label="Pareto front, relaxed", mew=0.6, zorder=3, **marks)
     for number, member in enumerate(picked):
-        place = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": 7, "fontweight": "bold"}
+        place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 8, "fontweight": "bold", "zorder": 4}
         ax.annotate(str(number + 1), (x[member], y[member]), **place)
     exact = front.reports[0]["ground_state"]
     for goal, line in ((front.goals[0], ax.axvline), (front.goals[1], ax.axhline)):
@@ -118,9 +122,10 @@ def front_figure(front: Front, width: Number = PAGE) -> Figure:
     ax.set_xlabel(_label(front.goals[0]), fontsize=8)
     ax.set_ylabel(_label(front.goals[1]), fontsize=8)
     ax.margins(0.06)
-    ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
+    _legend_above(ax)
     tidy(ax)
-    colour_wheel(axes_at(figure, width - WHEEL - 0.1, foot + chart / 2 - WHEEL / 2, WHEEL, WHEEL))
+    right = left + len(picked) * (side + GAP)
+    colour_wheel(axes_at(figure, right + 0.06, height - head - tall / 2 - WHEEL / 2, WHEEL, WHEEL))
     return figure
 
 
@@ -142,21 +147,19 @@ def _heading(ax: Axes, name: str, words: Sequence[str], nodal: int) -> None:
 
 
 def _numbers(values: Mapping[str, Number]) -> list[str]:
-    energy = [f"ε = {fixed(values['energy_excess'], 6)}"] if "energy_excess" in values else []
-    return [*energy, f"$M_z$ = {fixed(values['mz'], 3)}", f"Q = {fixed(round(values['charge']), 0)}"]
+    energy = [f"ε = {fixed(values['energy_excess'], 6)} J"] if "energy_excess" in values else []
+    return [*energy, f"$M_z$ = {fixed(round(values['mz'], 3) + 0.0, 3)}", f"Q = {fixed(round(values['charge']), 0)}"]
 
 
 def _course(ax: Axes, history: Mapping[str, np.ndarray], label: str) -> None:
-    """Best so far and the mean of each generation; a mean that is far off leaves the axes."""
+    """Best so far and the mean of each generation."""
     evaluations, best, mean = history["evaluations"], history["best"], history["mean"]
     ax.plot(evaluations, mean, color="0.6", lw=0.9, label="mean of a generation")
     ax.plot(evaluations, best, color=COLOURS["hybrid"], lw=1.3, label="best so far")
-    shown = np.concatenate((best, np.quantile(mean, (0.1, 0.9))))
-    margin = 0.06 * max(float(np.ptp(shown)), 1e-6)
-    ax.set_ylim(shown.min() - margin, shown.max() + margin)
+    ax.margins(y=0.06)
     ax.set_xlabel("textures judged", fontsize=8)
     ax.set_ylabel(label, fontsize=8)
-    ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
+    _legend_above(ax)
     tidy(ax)
 
 
@@ -176,8 +179,16 @@ def _spread(ax: Axes, found: Found, label: str) -> None:
     ax.set_ylabel("training textures", fontsize=8)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.margins(x=0.06)
-    ax.legend(fontsize=7, loc="best", framealpha=0.85, edgecolor="none")
+    _legend_above(ax)
     tidy(ax)
+
+
+def _legend_above(ax: Axes) -> None:
+    """The legend in one line above the axes, where it covers nothing."""
+    lines, _ = ax.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": max(len(lines), 1)}
+    space: dict[str, Any] = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.0, "borderpad": 0.2}
+    ax.legend(fontsize=7, frameon=False, **place, **space)
 
 
 def _label(goal: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spinloom.domains import find_crossing, find_domains
+from spinloom.domains import DEEP, find_crossing, find_domains
 from spinloom.draw import Figure
 from spinloom.figures.folder import Folder, label
 from spinloom.figures.settings import Fig3
@@ -46,6 +46,8 @@ def caption(panels: Sequence[MapPanel], plane: Plane, given: Fig3) -> str:
             points = ", ".join(map(str, panel.crossing.nodal_points))
             change = f"{panel.crossing.charge_difference:+d}".replace("-", "−")
             told += f" {panel.name}: {points} nodal points at k, l, m; Q changes by {change}."
+            if panel.crossing.shallow:
+                told += f" Its map has no wall of {DEEP:g} J (†); this one is of {panel.crossing.depth:.2g} J."
     own = ", each column from its own lowest value on, all with the same colour for the same difference"
     none = " A VAE has none." if any(panel.map_.logits is None for panel in panels) else ""
     return f"""The paper’s Fig. 3, on the plane of the axes {plane.names[0]} and {plane.names[1]}, the other components
