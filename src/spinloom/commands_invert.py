@@ -131,7 +131,7 @@ def _invert_picture(
     _write_spins(out, spins, run, {"source": "invert", "methods": list(METHODS)})
     shown = {name: some[0] for name, some in recovered.spins.items()}
     notes = {
-        name: f"misfit {as_number(told['misfit'])}\nε {as_number(told['energy_excess'], 4)} J"
+        name: f"misfit {as_number(told['misfit'])}\nε = {as_number(told['energy_excess'], 4)} J"
         for name, told in found["methods"].items()
     }
     write_bytes(out / "invert.png", png_bytes(recovered_figure(seen[0], shown, notes), CAPTIONS["recovered"]))

@@ -126,6 +126,8 @@ def path_figure(panels: Sequence[PathPanel], width: Number = PAGE) -> Figure:
         whole = quantity in ("charge", "nodal_points")
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=whole, min_n_ticks=2))
         ax.margins(y=0.08)
+        if quantity == "nodal_points" and ax.dataLim.y1 == 0:
+            ax.set_ylim(-0.05, 1)
         tidy(ax)
     place: dict[str, Any] = {"loc": "center", "bbox_to_anchor": (0.5, (top + 0.32) / height)}
     figure.legend(handles=figure.axes[-1].get_lines(), ncols=len(panels), fontsize=7, frameon=False, **place)
