@@ -310,7 +310,7 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
         raise BadInput(f"{folder}: another process is training there; wait for it or use another folder") from error
     try:
@@ -344,6 +344,8 @@ def check_device(device: str, precision: str = "float32") -> None:
         raise BadInput(f"device={device!r}: unknown; use cpu or cuda") from error
     if kind not in ("cpu", "cuda"):
         raise BadInput(f"device={device!r}: unknown; use cpu or cuda")
+    except OSError:
+        pass  # a file system without locks
     if kind == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device={device!r}: this torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
     if kind == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
