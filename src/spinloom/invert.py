@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spinloom.anneal import relax
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.pictures import analytic_guess, blurred, check_seed, checked_pictures, picture_of, relax_held
 from spinloom.processor import for_networks
@@ -68,6 +68,7 @@ class Inversion:
             if not 0 <= value < 1e3:
                 raise BadInput(f"{name}={value}: must be a number from 0 to 1000; use e.g. {name}=0")
         for name, least in (("starts", 1), ("steps", 1), ("relax", 0)):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
             if not least <= getattr(self, name) < 10**6:
                 raise BadInput(f"{name}={getattr(self, name)}: must be a whole number of at least {least}")
         for name in ("rate", "floor"):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
@@ -118,6 +118,7 @@ class DDLS:
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
             raise BadInput(f"rule={self.rule!r}: unknown; use one of {', '.join(get_args(Rule))}")
+        object.__setattr__(self, "steps", whole("steps", self.steps))
         if not 1 <= self.steps < 2**24:
             raise BadInput(f"steps={self.steps}: use from 1 to {2**24 - 1}")
         if not 0 < self.step_size < float("inf"):
@@ -295,6 +296,7 @@ def sample(
     if count < 1:
         raise BadInput(f"count={count}: ask for at least 1 texture")
     if method not in ("prior", "ddls"):
+    count, relax, seed = whole("count", count), whole("relax", relax), whole("seed", seed)
         raise BadInput(f"method={method!r}: unknown; use 'prior' or 'ddls'")
     if relax < 0:
         raise BadInput(f"relax={relax}: a number of sweeps is not negative; use 0 for none")
