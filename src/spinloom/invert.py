@@ -159,7 +159,8 @@ def invert_pictures(
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> Recovered:
-    """Spins behind pictures (n, H, W) by every one of :data:`METHODS`; picture k depends on (seed, k).
+    """Spins behind pictures (n, H, W) by every one of :data:`METHODS`; picture k depends on (seed, k), to
+    the rounding of batches of other sizes, which many sweeps may let grow.
 
     ``guess`` is :func:`analytic_guess`, ``guess relaxed`` after zero-temperature sweeps, ``guess held`` by
     :func:`relax_held`; ``network`` is what :func:`search_codes` finds, of several starts (without an encoder

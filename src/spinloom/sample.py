@@ -279,7 +279,9 @@ def sample(
     show: bool = False,
     symmetrise: bool = False,
 ) -> Spins:
-    """Textures from a run's generator, batch statistics frozen, float32 (count, 3, H, W) on the CPU.
+    """Textures G(z) from a run's generator, batch statistics frozen, float32 unit spins (count, 3, H, W) on the CPU.
+
+    Source: the paper's Fig. 1d for the prior, z ~ N(0, 1), and Fig. 1e for codes that the discriminator drives.
 
     Texture k is a function of (run, method, seed, k) at one device and thread count, whatever ``count`` is.
 
@@ -291,12 +293,13 @@ def sample(
             (:func:`~spinloom.symmetry.random_symmetry`): the distribution then has them, whatever the generator has.
 
     Raises:
-        BadInput: a count below 1, an unknown method, DDLS of a VAE, or relaxing with an unknown Hamiltonian.
+        BadInput: a count that is no whole number or below 1, an unknown method, DDLS of a VAE, or relaxing with an
+            unknown Hamiltonian.
     """
+    count, relax, seed = whole("count", count), whole("relax", relax), whole("seed", seed)
     if count < 1:
         raise BadInput(f"count={count}: ask for at least 1 texture")
     if method not in ("prior", "ddls"):
-    count, relax, seed = whole("count", count), whole("relax", relax), whole("seed", seed)
         raise BadInput(f"method={method!r}: unknown; use 'prior' or 'ddls'")
     if relax < 0:
         raise BadInput(f"relax={relax}: a number of sweeps is not negative; use 0 for none")
