@@ -319,7 +319,7 @@ def _pulled(generator: nn.Module, loss: Tensor, fakes: Tensor, pull: Tensor) -> 
 
 @dataclass(frozen=True)
 class VAE(Objective):
-    """Eq. (1): encoder and generator both minimise ℒ^VAE."""
+    """Eq. (1): encoder and generator both minimise ℒ^VAE. Of the weights it uses ``beta`` alone."""
 
     @property
     def players(self) -> tuple[str, ...]:

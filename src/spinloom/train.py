@@ -144,7 +144,8 @@ def train(
 
     Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
     same bits as one that was not, on the same device and thread count. ``say`` hears a line every
-    ``config.watch_every`` steps about what the generator draws. Processes that ``torchrun`` started share
+    ``config.watch_every`` steps about what the generator draws, and before, which weights a VAE has no use for.
+    Processes that ``torchrun`` started share
     every batch; one of them writes. ``start`` gives the networks to begin with, those of another run of the same
     shapes (its optimisers' moments and step are left behind): to go on with other settings, or to learn other data.
 
@@ -187,6 +188,8 @@ def train(
             raise BadInput(
                 f"training.batch={config.batch}: {crew.world} processes cannot share it evenly; use a multiple of that"
             )
+        if config.idle and crew.leads:
+            say(f"a VAE is trained by Eq. (1) alone: {', '.join(config.idle)} of the settings do nothing to it")
         watch = Watch(out, held_out, networks.latent, config.seed) if crew.leads and config.watch_every else None
         return _train(data, held_in, out, networks, config, crew, own, watch, show and crew.leads, say, start)
 
