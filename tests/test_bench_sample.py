@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 import spinloom as sl
 from spinloom import bench_sample as room
@@ -59,8 +60,11 @@ def test_both_are_timed_and_measured(run, capsys):
     assert result["schedule"]["reached"]
     assert result["energy_excess"]["annealing"] <= result["energy_excess"]["generator"]
     assert result["ratio"] == pytest.approx(result["rates"]["generator"] / result["rates"]["annealing"])
-    print_sample(result)
-    assert "times as fast" in capsys.readouterr().out
+    assert result["network_threads"] == torch.get_num_threads()
+    print_sample({**result, "threads": 4, "network_threads": 2})
+    told = capsys.readouterr().out
+    assert "times as fast" in told
+    assert "4 threads (2 for networks)" in " ".join(told.split())
     print_sample({**result, "schedule": {**result["schedule"], "reached": False}})
     assert "times as fast" not in capsys.readouterr().out
     with pytest.raises(BadInput, match="unknown Hamiltonian"):

@@ -55,6 +55,15 @@ def test_two_wells_are_two_domains_and_their_wall_is_the_ridge():
     assert abs(y[row, column]) < 0.06  # the pass is where the ridge is lowest
 
 
+def test_what_is_not_of_a_map_is_refused():
+    with pytest.raises(BadInput, match="depth=-1"):
+        find_domains(make_map(grid(21)[0]), -1)
+    with pytest.raises(BadInput, match="depth=nan"):
+        find_domains(make_map(grid(21)[0]), math.nan)
+    with pytest.raises(BadInput, match=r"domains of 21 × 21 pixels: the map has 31 × 31"):
+        map_numbers(make_map(grid(31)[0]), find_domains(make_map(grid(21)[0])))
+
+
 def test_basins_are_one_unless_both_are_deep():
     x, y = grid(101)
     # depths below the passes at −1 and +0.9: 3 J on the left, 0.6 J in the middle, 2 J on the right

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from pretend_gpu import OnGpu, pretend_gpu
 from spinloom.draw import new_figure, png_bytes
 from spinloom.errors import BadInput
-from spinloom.figures import fig2, fig6
+from spinloom.figures import fig1, fig2, fig6
 from spinloom.figures.every import DRAWN, draw_figures
 from spinloom.figures.folder import Folder
 from spinloom.figures.settings import Fig1, Fig3, Fig4, Fig5, FigureSettings
@@ -287,3 +288,14 @@ def test_layers_are_those_of_the_modules(name):
 def test_shapes_in_words():
     words = fig6.shape_words
     assert [words(shape) for shape in ((128, 4, 4), (16, 4, 5), (64,), ())] == ["128 × 4²", "16×4×5", "64", "1"]
+
+
+def test_the_workflows_caption_gives_further_losses_to_those_that_have_them():
+    """A VAE is Eq. (1) alone, whatever weights the settings have."""
+    training = {"energy": 0, "rest": 60.0, "spectrum": 0.5, "r1": 0}
+    here = Path()
+    folder = Folder(here, here, {"config": {"training": training}, "size": [128, 128]}, here)
+    words = " ".join(fig1.caption(folder, DDLS(), 64).split())
+    assert "The losses of GAN and hybrid here also hold their distance from rest (weight 60) and that of" in words
+    training |= {"rest": 0, "spectrum": 0}
+    assert "also hold" not in fig1.caption(folder, DDLS(), 64)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spinloom.anneal import anneal, relax
+from spinloom.commands_invert import _kept_levels
 from spinloom.dataset import open_dataset, write_dataset
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
@@ -446,6 +447,9 @@ def test_a_picture_and_a_comparison_on_the_command_line(tmp_path, labyrinths, ca
         told["methods"]["guess held"]["energy_excess"], abs=1e-3
     )
     assert (out / "invert.png").read_bytes().startswith(b"\x89PNG")
+    np.save(tmp_path / "p.npy", -labyrinths[0, 2].numpy())  # its squares are the same
+    assert spinloom("invert", run, out, "--picture", tmp_path / "p.npy", "--noise", 0.1, *few) == 2
+    assert "checksum" in capsys.readouterr().err
 
     data = write_dataset(tmp_path / "data", labyrinths, MODEL).path
     out = tmp_path / "many"
@@ -471,6 +475,17 @@ def test_a_comparison_without_sweeps_afterwards(tmp_path, labyrinths, capsys):
     assert spinloom("invert", run, tmp_path / "out", "--reference", data, *few) == 0
     errors = json.loads(capsys.readouterr().out)["levels"][0]["errors"]
     assert errors["guess"] == errors["guess relaxed"] == errors["guess held"]
+
+
+def test_levels_of_nearly_the_same_noise_are_kept_apart(tmp_path, labyrinths):
+    example = {name: labyrinths[0].clone() for name in METHODS}
+    level = Level(0.1, {}, ("guess", "network"), {"mean": 0.0, "error": 0.0}, 0.0, labyrinths[0, 2].clone(), example)
+    _, keep = _kept_levels(tmp_path)
+    noises = [0.1, 0.1 + 1e-9]
+    for noise in noises:
+        keep(replace(level, noise=noise))
+    known, _ = _kept_levels(tmp_path)
+    assert sorted(known) == noises
 
 
 def test_a_comparison_is_on_textures_that_were_not_trained_on(tmp_path, labyrinths, capsys):

@@ -188,6 +188,19 @@ def test_map_of_several_runs_on_the_command_line(tmp_path, capsys):
     assert "seed: 0 there, 1 asked" in capsys.readouterr().err
 
 
+def test_a_map_through_codes_of_a_file_that_was_written_anew_is_another_one(tmp_path, capsys):
+    run, file = write_run(tmp_path / "v", "vae"), tmp_path / "z.safetensors"
+    asked = [run, "--out", tmp_path / "out", "--resolution", 8, "--through", *(f"{file}#{k}" for k in range(3))]
+    save_file({"z": prior_latents(0, 3, NETWORKS.latent)}, file)
+    assert spinloom("map", *asked, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert spinloom("map", *asked, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == told
+    save_file({"z": prior_latents(1, 3, NETWORKS.latent)}, file)
+    assert spinloom("map", *asked, "--json") == 2
+    assert "checksums" in capsys.readouterr().err
+
+
 def test_runs_of_one_objective_are_told_apart_by_the_least_of_their_paths():
     def names(*paths: str) -> list[str]:
         runs = [Run(Path(path), 0, {"objective": Path(path).name[:3]}, NETWORKS, H, {}) for path in paths]

@@ -141,8 +141,10 @@ def own_loss(
         {"energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE)},
         {"rest": 0.7, "still": Rest(H, 3)},
         {"spectrum": 0.4},
+        {"rest": 0.7, "still": Rest(H, 3), "spectrum": 0.4},
+        {"r1": 0.7, "instance_noise": 0.3, "energy": 0.5, "above": EnergyLevel(H, LEVEL, SCALE), "spectrum": 0.4},
     ],
-    ids=["paper", "r1", "noise", "energy", "rest", "spectrum"],
+    ids=["paper", "r1", "noise", "energy", "rest", "spectrum", "rest and spectrum", "four together"],
 )
 @pytest.mark.parametrize(
     ("name", "kind", "player"),
@@ -306,6 +308,26 @@ def test_in_bfloat16_a_player_enters_autocast_once_and_one_pass_is_the_separate_
         one, other = (torch.cat([g.flatten() for g in every]) for every in (gradients, apart[player]))
         assert one.dtype == torch.float32
         assert float((one - other).norm()) < 0.02 * float(other.norm())
+
+
+@pytest.mark.parametrize("kind", [GAN, Hybrid])
+@pytest.mark.parametrize("shift", [-30.0, -120.0])
+def test_one_pass_holds_for_fakes_found_out_beyond_doubt(kind, shift):
+    """Where σ(logit)/n is next to nothing in float32, or nothing at all, the generator's pull is still 1/n a fake."""
+    objective = kind(gamma=0.2)
+    found = []
+    for way in (lambda *seen: objective.gradients(*seen)[0], None):
+        nets, spins, draw = scene(objective, torch.float32)
+        with torch.no_grad():
+            nets["discriminator"].last.bias += shift
+        if way is None:
+            found.append(separate_gradients(nets, objective.players, objective.losses(nets, spins, draw)))
+        else:
+            found.append(way(nets, spins, draw))
+    for player in objective.players:
+        one, other = (torch.cat([g.flatten() for g in gradients[player]]) for gradients in found)
+        assert float(other.norm()) > 1e-3
+        assert float((one - other).norm()) < 1e-4 * float(other.norm())
 
 
 def test_kl_is_the_closed_form_and_the_integral():

@@ -705,6 +705,18 @@ def test_settling_straightens_a_bent_spiral_that_alignment_leaves(monkeypatch):
     assert torch.equal(done, settle(bent, H))
 
 
+@pytest.mark.parametrize("K", [0.3, -0.3])
+def test_no_step_of_settling_raises_the_energy_with_an_anisotropy(K):
+    model = replace(H, K=K)
+    spins = anneal(model, 32, 4, seed=1, schedule=Schedule.geometric(1.0, 0.05, steps=5))
+    energy = began = model.energy(spins.double())
+    for _ in range(25):
+        spins = relax(spins, model, 1, over_relax=findings.OVER_RELAX)
+        before, energy = energy, model.energy(spins.double())
+        assert float((energy - before).max()) < 1e-7  # of float32 spins, in J a site
+    assert float((began - energy).min()) > 1e-3
+
+
 # the command and the bench
 
 

@@ -13,7 +13,7 @@ from spinloom.dataset import open_dataset, simulate
 from spinloom.errors import BadInput
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.presets import TRAININGS
-from spinloom.run import read_metrics
+from spinloom.run import locked, read_metrics
 from spinloom.schedule import Schedule
 from spinloom.torchrun import joined, speaks
 from spinloom.train import train
@@ -88,6 +88,15 @@ def test_a_training_of_two_processes_is_that_of_one(textures, tmp_path):
     # and it goes on alone from what two have left
     again = train(open_dataset(textures), tmp_path / "two", NARROW, replace(config, steps=4), show=False)
     assert again.step == 4
+    # two have it loaded, and are refused together while another trains there
+    options = ["4" if option == "3" else option for option in OPTIONS]
+    two = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "two", *options)
+    assert json.loads(two.stdout)["step"] == 4
+    options = ["5" if option == "3" else option for option in OPTIONS]
+    with locked(tmp_path / "two"):
+        two = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "two", *options, fine=False)
+    assert two.returncode != 0
+    assert "another process is training there" in two.stderr and "Traceback" not in two.stderr.split("torch/")[0]
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,33 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import torch
 
 import spinloom as sl
+from spinloom.cli import main
 from spinloom.errors import BadInput
 from spinloom.files import read_lines
 from spinloom.interrupts import deferred_interrupt
 from spinloom.networks import NetworkConfig
-from spinloom.run import CHECKPOINT, METRICS, WEIGHTS, build_networks, read_metrics, read_tensors
-from spinloom.train import draw_latents, train
+from spinloom.presets import TRAININGS
+from spinloom.run import (
+    CHECKPOINT,
+    METRICS,
+    WEIGHTS,
+    build_networks,
+    digest,
+    locked,
+    read_metrics,
+    read_tensors,
+    step_of,
+)
+from spinloom.train import draw_latents, objective_on, train
 from spinloom.training_config import TrainingConfig
 
 H = sl.Hamiltonian(D=0.6)
@@ -215,6 +229,29 @@ def test_a_training_begins_with_another_runs_networks(data, tmp_path):
     assert not (tmp_path / "wider").exists()
 
 
+def test_the_preset_polish_goes_on_from_a_small_run_with_that_ones_networks(data, tmp_path):
+    first = train(data, tmp_path / "first", EVERYTHING, settings(steps=2, watch_every=0, average=0.9), show=False)
+    few = ["--batch", "5", "--checkpoint-every", "2", "--log-every", "1", "--watch-every", "0", "--quiet"]
+    for steps in ("2", "4"):
+        asked = ["--preset", "polish", "--start", str(first.path), "--steps", steps, *few]
+        with pytest.raises(SystemExit) as end:
+            main(["train", str(data.path), str(tmp_path / "polished"), *asked])
+        assert not end.value.code
+    run = sl.load(tmp_path / "polished")
+    polish = TRAININGS["polish"].training
+    assert run.networks == EVERYTHING != TRAININGS["polish"].networks
+    assert (run.step, run.config["start"]["weights"]) == (4, digest(first))
+    assert [run.config["training"][name] for name in ("rest", "spectrum", "gamma")] == [
+        polish.rest,
+        polish.spectrum,
+        polish.gamma,
+    ]
+    assert [line["step"] for line in read_metrics(run.path)] == [1, 2, 3, 4]
+    for name, tensor in run.nets["generator"].named_parameters():
+        assert tensor.isfinite().all(), name
+    assert not same_weights(first.path, run.path)
+
+
 def test_interrupted_it_leaves_a_run_that_loads_and_goes_on(data, tmp_path):
     out = tmp_path / "run"
     child = start(data, out)
@@ -308,6 +345,19 @@ def test_weights_older_than_the_checkpoint_are_made_again(data, tmp_path):
     assert (out / WEIGHTS).read_bytes() == new
 
 
+def test_stopped_before_its_first_step_it_leaves_weights_of_the_checkpoint(data, tmp_path, monkeypatch):
+    """A kill came between the two files, and Ctrl-C right after the training was called again."""
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    old = (out / WEIGHTS).read_bytes()
+    train(data, out, NETWORKS, settings(steps=4), show=False)
+    (out / WEIGHTS).write_bytes(old)
+    monkeypatch.setattr(sys.modules["spinloom.train"], "deferred_interrupt", lambda: nullcontext([signal.SIGINT]))
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 4 of 6"):
+        train(data, out, NETWORKS, settings(steps=6), show=False)
+    assert step_of(out / CHECKPOINT) == step_of(out / WEIGHTS) == 4
+
+
 def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
     out = tmp_path / "run"
     train(data, out, NETWORKS, settings(steps=2), show=False)
@@ -335,12 +385,43 @@ def test_runs_of_a_version_without_a_setting_go_on(data, tmp_path):
 
 
 def test_two_trainings_in_one_folder_are_refused(data, tmp_path):
-    from spinloom.run import locked
-
     out = tmp_path / "run"
     train(data, out, NETWORKS, settings(steps=2), show=False)
     with locked(out), pytest.raises(BadInput, match="another process"):
         train(data, out, NETWORKS, settings(steps=4), show=False)
+
+
+def test_a_run_that_is_being_resumed_cannot_be_taken_further_by_another_meanwhile(data, tmp_path, monkeypatch):
+    """Else the slower of two calls would roll the run back to the checkpoint that it read."""
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    genuine, refused = objective_on, []
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        with pytest.raises(BadInput, match="another process is training there"):
+            train(data, out, NETWORKS, settings(steps=6), show=False)
+        refused.append(True)
+        return genuine(*arguments)
+
+    monkeypatch.setattr(sys.modules["spinloom.train"], "objective_on", meanwhile)
+    assert train(data, out, NETWORKS, settings(steps=4), show=False).step == 4
+    assert refused
+
+
+def test_a_finished_run_is_loaded_whoever_holds_the_folder(data, tmp_path):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=2), show=False)
+    with locked(out):
+        assert train(data, out, NETWORKS, settings(steps=2), show=False).step == 2
+
+
+def test_where_the_system_cannot_lock_it_trains_all_the_same(data, tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # NFS, of a folder
+
+    monkeypatch.setattr("spinloom.run.fcntl.flock", unable)
+    assert train(data, tmp_path / "run", NETWORKS, settings(steps=2), show=False).step == 2
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "config.json"])
@@ -355,6 +436,40 @@ def test_damaged_runs_are_named(data, tmp_path, file, damage):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BadInput, match=file):
         sl.load(out)
+
+
+@pytest.mark.parametrize("change", [{"training": None}, {"training": ...}, {"data": None}, {"networks": {"size": 3}}])
+def test_configs_that_lack_something_are_named(data, tmp_path, change):
+    out = tmp_path / "run"
+    train(data, out, NETWORKS, settings(steps=0), show=False)
+    config = json.loads((out / "config.json").read_text()) | change
+    (out / "config.json").write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
+    with pytest.raises(BadInput, match=r"config\.json: "):
+        sl.load(out)
+
+
+def test_a_digest_is_of_the_weights_that_were_loaded(data, tmp_path):
+    """Samples of a run that trains on meanwhile are told from those of its later weights."""
+    out = tmp_path / "run"
+    first = train(data, out, NETWORKS, settings(steps=1), show=False)
+    known = digest(first)
+    assert known == sha256((out / WEIGHTS).read_bytes()).hexdigest()
+    later = train(data, out, NETWORKS, settings(steps=2), show=False)
+    assert digest(later) == sha256((out / WEIGHTS).read_bytes()).hexdigest() != known
+    assert digest(first) == known
+
+
+def test_a_vae_says_which_weights_it_has_no_use_for(data, tmp_path):
+    said = []
+    config = settings(steps=1, watch_every=0, objective="vae")
+    plain = train(data, tmp_path / "plain", NETWORKS, config, show=False, say=said.append)
+    assert not said
+    train(data, tmp_path / "lean", NETWORKS, replace(config, **PHYSICS, r1=0.1), show=False, say=said.append)
+    (line,) = said
+    assert "energy, rest, spectrum, r1 of the settings do nothing" in line
+    assert same_weights(plain.path, tmp_path / "lean")
+    train(data, tmp_path / "gan", NETWORKS, replace(config, objective="gan", r1=0.1), show=False, say=said.append)
+    assert len(said) == 1
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(data, tmp_path):

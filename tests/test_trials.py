@@ -16,6 +16,7 @@ import torch
 
 from pretend_gpu import pretend_gpu
 from spinloom.commands_compare import reproduce
+from spinloom.dataset import open_dataset
 from spinloom.errors import BadInput
 from spinloom.estimate import estimated_seconds, in_words
 from spinloom.figures.settings import Fig1, Fig3, Fig5, FigureSettings
@@ -25,7 +26,7 @@ from spinloom.pipeline import PipelineConfig, run_pipeline
 from spinloom.run import CHECKPOINT, WEIGHTS, read_tensors, step_of
 from spinloom.sample import DDLS
 from spinloom.training_config import TrainingConfig
-from spinloom.trials import combined, pin_trials, run_trials
+from spinloom.trials import ENDS, _Job, combined, end_of, pin_trials, run_trials
 
 TINY = PipelineConfig(
     D=0.6,
@@ -121,6 +122,83 @@ def test_trials_side_by_side_are_those_one_after_the_other(one_thread, tmp_path,
     run_trials(tmp_path / "each", TINY, 2, show=False)
     assert same(everything(tmp_path / "both"), everything(tmp_path / "each"))
     assert {"trial 0: training hybrid for 2 steps", "trial 1: training hybrid for 2 steps"} <= set(said)
+
+
+def test_a_page_that_a_kill_left_out_is_drawn_by_the_next_call(finished):
+    out, results = finished
+    page = out / "trial-0" / "report.html"
+    page.unlink()
+    assert run_trials(out, TINY, 2, show=False)["rows"] == results["rows"]
+    assert page.is_file()
+
+
+def test_the_time_of_a_stage_is_that_of_its_work(finished):
+    """A call that finds all of it there adds nothing; measuring is done again, and has the time of the last call."""
+    out, _ = finished
+    folder = out / "trial-0"
+    first = json.loads((folder / "results.json").read_text())["seconds"]
+    state = json.loads((folder / "pipeline.json").read_text())
+    (folder / "pipeline.json").write_text(json.dumps(state | {"seconds": {**first, "measure": 1e6}}))
+    again = run_pipeline(folder, TINY, show=False, data=open_dataset(out / "data"))["seconds"]
+    assert {"train hybrid", "sample vae-prior"} < first.keys() == again.keys()
+    assert {name: seconds for name, seconds in again.items() if name != "measure"} == {
+        name: seconds for name, seconds in first.items() if name != "measure"
+    }
+    assert 0 < again["measure"] < 1e4
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (BadInput("size=3: too small; use 4"), BadInput),
+        (FloatingPointError("step 3: not finite"), FloatingPointError),
+        (PermissionError(13, "Permission denied", "/data"), OSError),
+        (MemoryError("Unable to allocate 3 TiB"), MemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), RuntimeError),
+    ],
+)
+def test_what_stops_a_trial_of_several_is_told_in_its_own_line(error, raised):
+    kind = end_of(error)
+    assert kind is not None
+    with pytest.raises(raised) as told:
+        raise ENDS[kind](str(error))
+    assert str(told.value) == str(error)
+    assert end_of(RuntimeError("a bug")) is None
+
+
+def test_a_trial_that_cannot_read_its_folder_ends_alike_on_its_own_and_beside_others(tmp_path):
+    """A file where a folder has to be: what the system says of it is a line, not a traceback."""
+    pin_trials(tmp_path, TINY, 2)
+    for trial in (0, 1):
+        folder = tmp_path / f"trial-{trial}"
+        pinned = {"preset": None, "config": replace(TINY, seed=trial).as_dict(), "seconds": {}}
+        folder.mkdir()
+        (folder / "pipeline.json").write_text(json.dumps(pinned))
+        (folder / "samples").touch()
+    told = []
+    for jobs in (1, 2):
+        with pytest.raises(OSError, match="samples") as error:
+            run_trials(tmp_path, TINY, 2, show=False, jobs=jobs)
+        told.append(str(error.value).replace("trial-1", "trial-0"))
+    assert told[0] == told[1]
+
+
+class Sick(PipelineConfig):
+    """One that no other process can read."""
+
+    def __setstate__(self, state):
+        raise RuntimeError("a bug")
+
+
+def test_a_trial_that_ends_by_a_bug_is_a_line_beside_its_traceback(tmp_path, capfd):
+    with pytest.raises(BadInput, match=r"trial 1: its process ended with code 1; what it printed says why"):
+        run_job(_Job.begin(0, 1, (tmp_path, Sick(**vars(TINY)), 1, None, (), "cpu")))
+    assert "Traceback" in capfd.readouterr().err
+
+
+def run_job(job: _Job) -> None:
+    while not job.heard(print):
+        time.sleep(0.05)
 
 
 TRIALS = [0, 1, 2]

@@ -15,7 +15,7 @@ from spinloom.hamiltonian import Hamiltonian
 from spinloom.run import Run
 from spinloom.sample import sample
 from spinloom.schedule import Schedule
-from spinloom.timing import median_ratio, timed
+from spinloom.timing import median_ratio, threads_of, timed
 from spinloom.topology import nodal_points
 
 SLOWEST = 400
@@ -32,7 +32,8 @@ def bench_sample(run: Run, count: int = 100, relax: int = 20, rounds: int = 5) -
     """Textures a second by the run's generator and ``relax`` alignment sweeps, and by annealing, in turn.
 
     The annealing is the shortest :func:`cooling` whose mean ε over ``count`` textures is no higher than that of the
-    generator's; ``ratio`` is the median over the rounds of the generator's rate over the annealing's. All cores.
+    generator's; ``ratio`` is the median over the rounds of the generator's rate over the annealing's. Sweeps have all
+    cores, ``threads``; networks torch's number of threads, ``network_threads``.
 
     Raises:
         BadInput: the run's Hamiltonian is not known, or a count is too small.
@@ -59,6 +60,7 @@ def bench_sample(run: Run, count: int = 100, relax: int = 20, rounds: int = 5) -
         "run": str(run.path),
         "size": list(run.size),
         "threads": available_threads(),
+        "network_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "rounds": rounds,
         "count": count,
@@ -108,7 +110,7 @@ def print_sample(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     height, width = result["size"]
-    table = Table(title=f"{height} × {width}, {result['threads']} threads, median of {result['rounds']}")
+    table = Table(title=f"{height} × {width}, {threads_of(result)}, median of {result['rounds']}")
     for column in ("", "textures a second", "ε", "nodal points", "M_z std"):
         table.add_column(column, justify="right" if column else "left")
     how = {

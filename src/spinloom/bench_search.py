@@ -20,7 +20,7 @@ from spinloom.run import Run
 from spinloom.schedule import Schedule
 from spinloom.search import search
 from spinloom.spiral import ground_state
-from spinloom.timing import timed
+from spinloom.timing import threads_of, timed
 from spinloom.topology import nodal_points
 
 CLOSE = 1e-5
@@ -109,6 +109,7 @@ def bench_search(
         "seeds": seeds,
         "relax": SWEEPS,
         "threads": available_threads(),
+        "network_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "ground_state": None if exact is None else exact.energy_excess,
         "rows": rows,
@@ -173,7 +174,7 @@ def print_search(result: dict[str, Any]) -> None:
 
     height, width = result["size"]
     exact = result["ground_state"]
-    title = f"{result['objective']}, {height} × {width}, {result['seeds']} seeds, {result['threads']} threads"
+    title = f"{result['objective']}, {height} × {width}, {result['seeds']} seeds, {threads_of(result)}"
     table = Table(title=title, box=SIMPLE)
     heads = ["best", "median", "settled", "nodal", "s"] + (["exact"] if exact is not None else [])
     table.add_column("", no_wrap=True)

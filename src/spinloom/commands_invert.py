@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,7 +110,7 @@ def _invert_picture(
     from spinloom.pictures import blurred, checked_pictures, read_picture
 
     seen = checked_pictures(read_picture(file), run.size)
-    asked["checksum"] = float(seen.double().square().sum())
+    asked["checksum"] = zlib.crc32(seen.float().contiguous().numpy().tobytes())
     found = claim(out, "invert.json", asked)
     if "methods" in found:
         return found
@@ -196,7 +197,7 @@ def _kept_levels(out: Path) -> tuple[dict[float, Level], Callable[[Level], None]
     def keep(level: Level) -> None:
         tensors = {name: value.contiguous() for name, value in {**level.example, "picture": level.picture}.items()}
         told = {"level": json.dumps(level.as_dict())}
-        write_bytes(out / f"level-{level.noise:g}.partial", save(tensors, told))
+        write_bytes(out / f"level-{level.noise!r}.partial", save(tensors, told))
 
     return known, keep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import zlib
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ from spinloom.files import write_bytes, write_json
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.options import AsJson, Count, Device, Quiet, Seed, Whole, print_json
 from spinloom.processor import for_networks
-from spinloom.run import load
+from spinloom.run import Run, load
 from spinloom.sample import DDLS, Rule, decoded
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def map(
         "runs": {name: origin_of(run) for name, run in named.items()},
         "axes": None if through else list(axes or (0, 1)),
         "through": list(through) if through else None,
+        **_checksums(named, through),
         "range": list(span),
         "resolution": resolution,
         "planes": planes,
@@ -299,6 +301,16 @@ def _overlaps(discriminator: Any, ends: list[Tensor]) -> list[dict[str, Any]]:
                 line = {"textures": when, "layer": layer, "method": method, "highlight": float(maps.mean())}
                 rows.append(line | {"overlap": asdict(found) if found else None})
     return rows
+
+
+def _checksums(named: dict[str, Run], through: tuple[str, ...] | None) -> dict[str, dict[str, list[int]]]:
+    """What tells each run's codes apart from others under the same names, in files that were written anew."""
+    if not through:
+        return {}
+    from spinloom.latent import read_code
+
+    codes = {name: [read_code(code, run.networks.latent) for code in through] for name, run in named.items()}
+    return {"checksums": {name: [zlib.crc32(code.numpy().tobytes()) for code in some] for name, some in codes.items()}}
 
 
 def _by_objective(told: dict[str, dict[str, Any]], kinds: Mapping[str, Hashable]) -> dict[str, dict[str, Any]]:

@@ -101,7 +101,13 @@ def coverage(
     k: int = 5,
     second: Any = None,
 ) -> Coverage:
-    """The coverage of the textures ``real`` by ``fakes``: :class:`CoverageReference` for a single model.
+    r"""The coverage of the textures ``real`` (m, 3, H, W) by ``fakes`` (n, 3, H, W), a share in [0, 1].
+
+    .. math:: C = P_{\rm data}(p_{\rm model} > t), \qquad P_{\rm model}(p_{\rm model} > t) = 0.95
+
+    with p_model a Gaussian kernel's density of the fakes. :class:`CoverageReference` for a single model.
+
+    Source: Tolstikhin et al. (2017), arXiv:1701.02386 ("AdaGAN"), with leave-one-out thresholds.
 
     Raises:
         BadInput: too few textures, unequal lattices, numbers that are not finite, or an unknown space.

@@ -77,7 +77,12 @@ def find_domains(map_: LatentMap, depth: float | int = DEEP) -> Domains:
     Pixels are visited by rising ε, ties in reading order; each joins the basin of its lowest visited neighbour (of
     eight). Where it also touches another basin the two are one if the shallower's lowest pixel lies less than
     ``depth`` below it.
+
+    Raises:
+        BadInput: a depth that is negative or not a number.
     """
+    if not depth >= 0:
+        raise BadInput(f"depth={depth}: basins are not shallower than 0; use e.g. depth={DEEP:g}")
     energy = map_.energy_excess.double().numpy()
     order = np.argsort(energy, axis=None, kind="stable")
     labels = np.empty(energy.shape, np.int64)
@@ -189,9 +194,17 @@ def map_numbers(map_: LatentMap, domains: Domains | None = None) -> dict[str, fl
       point; ``walls_charge``: the share of neighbours whose lowest pixels differ in charge.
 
     A width or length is bounded from below by the pixel.
+
+    Raises:
+        BadInput: the domains are those of a map of another resolution.
     """
     domains = domains or find_domains(map_)
     energy = map_.energy_excess.double().numpy()
+    if domains.labels.shape != energy.shape:
+        raise BadInput(
+            f"domains of {domains.labels.shape[0]} × {domains.labels.shape[1]} pixels: the map has "
+            f"{energy.shape[0]} × {energy.shape[1]}; use its own, find_domains(map)"
+        )
     nodal = map_.nodal_points.numpy() > 0
     perimeter = _perimeter(np.pad(nodal, 1))
     slope = _slope(energy)
@@ -292,6 +305,9 @@ def find_crossing(decode: Decode, H: Hamiltonian, map_: LatentMap, domains: Doma
     is taken, those first in which k and m have no nodal point and l has one. The charges have no part in the choice,
     nor has a twentieth of the map along its frame, where a domain is cut off.
     Where the whole map is one domain, as of a blur, the least depth is halved till there are two (``shallow``).
+
+    Raises:
+        nothing of its own: the map was checked when it was made; what ``decode`` raises is passed on.
     """
     depth = DEEP
     chosen = _steepest_wall(map_, domains or find_domains(map_))

@@ -127,6 +127,9 @@ def overlap(maps: SiteMap, spins: Spins, top: float = TOP, seed: int = 0, shifts
 
     A map is taken to plaquettes, where nodal points have their centres, by the mean of the four corners. Its top are
     the plaquettes strictly above its (1 − ``top``) quantile, so that a map without structure has none.
+
+    Raises:
+        BadInput: the spins are not (n, 3, H, W).
     """
     height, width = maps.shape[-2:]
     around = (maps + maps.roll(-1, -1) + maps.roll(-1, -2) + maps.roll((-1, -1), (-2, -1))) / 4

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spinloom.anneal import relax
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.hamiltonian import Hamiltonian
 from spinloom.pictures import analytic_guess, blurred, check_seed, checked_pictures, picture_of, relax_held
 from spinloom.processor import for_networks
@@ -68,6 +68,7 @@ class Inversion:
             if not 0 <= value < 1e3:
                 raise BadInput(f"{name}={value}: must be a number from 0 to 1000; use e.g. {name}=0")
         for name, least in (("starts", 1), ("steps", 1), ("relax", 0)):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
             if not least <= getattr(self, name) < 10**6:
                 raise BadInput(f"{name}={getattr(self, name)}: must be a whole number of at least {least}")
         for name in ("rate", "floor"):
@@ -158,7 +159,8 @@ def invert_pictures(
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> Recovered:
-    """Spins behind pictures (n, H, W) by every one of :data:`METHODS`; picture k depends on (seed, k).
+    """Spins behind pictures (n, H, W) by every one of :data:`METHODS`; picture k depends on (seed, k), to
+    the rounding of batches of other sizes, which many sweeps may let grow.
 
     ``guess`` is :func:`analytic_guess`, ``guess relaxed`` after zero-temperature sweeps, ``guess held`` by
     :func:`relax_held`; ``network`` is what :func:`search_codes` finds, of several starts (without an encoder

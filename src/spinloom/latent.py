@@ -34,8 +34,12 @@ class Plane:
     """The plane z(u, v) = origin + u·first + v·second; ``first`` and ``second`` are orthogonal and of one length.
 
     Attributes:
+        origin, first, second: codes (latent,).
         names: what the two coordinates are called.
         marks: coordinates (u, v) of codes to be marked, with their names.
+
+    Raises:
+        BadInput: by :meth:`along` and :meth:`through`, axes or codes that span no plane.
     """
 
     origin: Tensor

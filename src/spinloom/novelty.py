@@ -78,7 +78,12 @@ class Novelty:
 def novelty(
     spins: Any, reference: Any, H: Hamiltonian | None, count: int | None = None, own: int = 20, show: bool = False
 ) -> list[Novelty]:
-    """A :class:`Novelty` for each texture (n, 3, H, W), against all of ``reference``, or the first ``count``.
+    r"""A :class:`Novelty` for each texture (n, 3, H, W), against all of ``reference``, or the first ``count``.
+
+    .. math:: d = \min_{r, g} \sqrt{\tfrac{1}{HW} \sum_i |S_i - (g S^r)_i|^2}
+
+    over the references r, (m, 3, H, W), and all exact symmetries g of ``H``, translations included (those of the
+    lattice alone if it is None): an RMS distance of unit spins, from 0 to 2.
 
     ``reference`` is a tensor or a data set, anything with a length whose slices are textures. Its own distances
     are those of ``own`` of them, evenly spaced, each to the nearest of the others. ``show``: a progress bar.

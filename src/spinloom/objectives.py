@@ -138,10 +138,12 @@ def spectral_distance(fakes: Tensor, spins: Tensor, share: tuple[int, int] = (0,
 
     .. math:: 2\,E|f - g| - E|f - f'| - E|g - g'|
 
-    with f of the fakes, g of the data, estimated without bias from all pairs of different textures (Székely & Rizzo
-    2013); 0 for one and the same distribution, positive for any other. A sum over pairs does not fall apart into
-    shares of a batch: with ``share`` (number, parts) every process has its fakes' pairs with the whole batch's, and
-    its value is so scaled that the processes' slopes average to those of the whole.
+    with f of the fakes, g of the data, estimated from all pairs of different textures (Székely & Rizzo 2013); 0 for
+    one and the same distribution, positive for any other. The data's pairs with themselves are counted too, at what
+    the root's floor and rounding make of their distance of 0: some 10⁻⁴ in float32, which lowers the value by as
+    much over the batch and, since the data have no slope, leaves every gradient as it is. A sum over pairs does not
+    fall apart into shares of a batch: with ``share`` (number, parts) every process has its fakes' pairs with the whole
+    batch's, and its value is so scaled that the processes' slopes average to those of the whole.
 
     Args:
         fakes: (n, 3, H, W), those that the slope is for.
@@ -317,7 +319,7 @@ def _pulled(generator: nn.Module, loss: Tensor, fakes: Tensor, pull: Tensor) -> 
 
 @dataclass(frozen=True)
 class VAE(Objective):
-    """Eq. (1): encoder and generator both minimise ℒ^VAE."""
+    """Eq. (1): encoder and generator both minimise ℒ^VAE. Of the weights it uses ``beta`` alone."""
 
     @property
     def players(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spinloom.anneal import relax as align
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.files import write_bytes
 from spinloom.goals import Goal
 from spinloom.hamiltonian import Hamiltonian
@@ -77,14 +77,18 @@ class SearchConfig:
         if self.method not in METHODS:
             raise BadInput(f"method={self.method!r}: unknown; use {', '.join(METHODS)}")
         for name, least in (("population", 4), ("generations", 1), ("head_start", 0), ("inner_relax", 0), ("relax", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
+            if getattr(self, name) is None:
+                continue
+            value = whole(name, getattr(self, name))
+            object.__setattr__(self, name, value)
+            if value < least:
                 raise BadInput(f"{name}={value}: must be {least} or more")
         for name in ("nodal_weight", "norm_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name}={getattr(self, name)}: a weight is finite and not negative; use 0 for none")
         if not 0 < self.bound < float("inf"):
             raise BadInput(f"bound={self.bound}: must be positive and finite; the prior hardly leaves 4")
+        object.__setattr__(self, "seed", whole("seed", self.seed))
         if not 0 <= self.seed < 2**64:
             raise BadInput(f"seed={self.seed}: use a whole number from 0 to 2⁶⁴ − 1")
 

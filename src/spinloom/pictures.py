@@ -99,7 +99,12 @@ def blurred(maps: SiteMap, width: float | int) -> SiteMap:
 
 
 def picture_of(spins: Spins, noise: float | int = 0.0, blur: float | int = 0.0, seed: int = 0) -> SiteMap:
-    """The picture (n, H, W) of textures (n, 3, H, W): blurred S_z and white noise; k depends on (seed, k).
+    r"""The picture (n, H, W) of textures (n, 3, H, W), as a microscope sees M_z: blurred, with white noise.
+
+    .. math:: p = g_{\rm blur} * S_z + {\rm noise}\cdot\xi, \qquad \xi_i \sim N(0, 1)
+
+    in units in which S_z runs from −1 to 1; g is a periodic Gaussian of standard deviation ``blur`` sites, and the
+    ξ of picture k depend on (seed, k) alone.
 
     Raises:
         BadInput: a seed that is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from spinloom.networks import NetworkConfig
 from spinloom.objectives import OBJECTIVES, reconstruction_error
 from spinloom.sample import DDLS, reconstruct, sample
 from spinloom.schedule import Schedule, Step
+from spinloom.shards import INFO
 from spinloom.spiral import ground_state
 from spinloom.train import train
 from spinloom.training_config import QUIET, TrainingConfig
@@ -171,7 +172,7 @@ def run_pipeline(
     H = config.hamiltonian
     if data is None:
         say(f"annealing {config.samples} textures of {config.size[0]} × {config.size[1]}")
-        with state.timed("simulate"):
+        with state.timed("simulate", there=(out / "data" / INFO).exists()):
             size = (config.size[0], config.size[1])
             data = simulate(out / "data", H, size, config.samples, config.seed, show=show, device=device)
     held_in, held_out = data.split(config.training.fraction)
@@ -181,19 +182,20 @@ def run_pipeline(
     trained = {UNTRAINED: runs.load(out / UNTRAINED, device)}
     for objective in OBJECTIVES:
         say(f"training {objective} for {config.training.steps} steps")
-        with state.timed(f"train {objective}"):
+        reached = runs.step_of(out / objective / runs.CHECKPOINT)
+        with state.timed(f"train {objective}", there=reached == config.training.steps):
             training = replace(config.training, objective=objective)
             run = train(data, out / objective, networks, training, show, device, say)
             trained[objective] = runs.load(run.path, device)
 
     sources: list[tuple[_Row, Dataset]] = []
     for row in _rows(config):
-        with state.timed(f"sample {row.folder}"):
+        with state.timed(f"sample {row.folder}", there=(out / "samples" / row.folder).exists()):
             before = sources[-1][1] if sources and row.relax else None
             sources.append((row, _sampled(out, row, trained, before, config, data, show)))
 
     say("measuring")
-    with state.timed("measure"):
+    with state.timed("measure", anew=True):
         results = _results(out, config, held_in, held_out, sources, trained, state)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if resource else None  # kB on Linux
     results = {"preset": preset, "notes": list(notes), **results, "seconds": state.seconds, "peak_memory_mb": peak}
@@ -357,22 +359,24 @@ class _State:
             raise BadInput(f"{out}: holds a pipeline with other settings ({'; '.join(changed)}); use another folder")
         return cls(path, there)
 
-    def timed(self, stage: str) -> _Stopwatch:
-        return _Stopwatch(self, stage)
+    def timed(self, stage: str, there: bool = False, anew: bool = False) -> AbstractContextManager[None]:
+        """Adds the time spent inside to the stage's, unless what it makes is ``there`` and only read; a stage that is
+        done ``anew`` by every call has the time of the last one."""
+        return nullcontext() if there else _Stopwatch(self, stage, anew)
 
 
-class _Stopwatch:
-    """Adds the time spent inside to a stage, interrupted or not."""
+class _Stopwatch(AbstractContextManager[None]):
+    """Notes the time spent inside, interrupted or not."""
 
-    def __init__(self, state: _State, stage: str) -> None:
+    def __init__(self, state: _State, stage: str, anew: bool) -> None:
         self.state, self.stage = state, stage
+        self.before = 0.0 if anew else state.seconds.get(stage, 0.0)
 
     def __enter__(self) -> None:
         self.began = time.monotonic()
 
     def __exit__(self, kind: object, *_: object) -> None:
-        seconds = self.state.seconds
-        seconds[self.stage] = round(seconds.get(self.stage, 0.0) + time.monotonic() - self.began, 3)
+        self.state.seconds[self.stage] = round(self.before + time.monotonic() - self.began, 3)
         # what stopped the stage has more to say than that its time cannot be written either
         with nullcontext() if kind is None else suppress(BadInput):
             write_json(self.state.path, self.state.content)

@@ -8,6 +8,7 @@ load).
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -39,6 +41,9 @@ CONFIG, METRICS, CHECKPOINT, WEIGHTS = (
     "weights.safetensors",
 )
 
+
+NEEDED = frozenset(("networks", "training", "objective", "data"))
+"""What every run's config holds."""
 
 MODELS = Path(__file__).with_name("models")
 """Runs that come with the package: config, weights in half precision and a card, a folder each."""
@@ -82,6 +87,10 @@ class Run:
         networks: the networks' shapes.
         hamiltonian: the model its data were annealed with, or None if unknown.
         nets: the networks by player.
+        weights: SHA-256 of the file that they were loaded from; "" for networks of another origin.
+
+    Raises:
+        BadInput: by :attr:`generator`, :attr:`discriminator`, :attr:`encoder`, a network that the objective has not.
     """
 
     path: Path
@@ -90,6 +99,7 @@ class Run:
     networks: NetworkConfig
     hamiltonian: Hamiltonian | None
     nets: Mapping[str, nn.Module]
+    weights: str = ""
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -139,11 +149,13 @@ class Run:
 
 
 def digest(run: Run) -> str:
-    """SHA-256 of the file the run's weights came from.
+    """SHA-256 of the file the run's weights came from, as it was when they were loaded.
 
     Raises:
-        BadInput: it is gone.
+        BadInput: they were not loaded from a file, and the run's folder has none.
     """
+    if run.weights:
+        return run.weights
     try:
         return hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()
     except OSError as error:
@@ -155,7 +167,7 @@ def untrained(run: Run, seed: int) -> Run:
     nets = build_networks(run.networks, tuple(run.nets), seed)
     for net in nets.values():
         net.eval().requires_grad_(False)
-    return replace(run, nets=nets, step=0)
+    return replace(run, nets=nets, step=0, weights="")
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -217,14 +229,33 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
     Raises:
         BadInput: the file is missing, truncated or not one of ours.
     """
+    with _told(path), safe_open(path, framework="pt") as handle:
+        step = int((handle.metadata() or {})["step"])
+        return {name: handle.get_tensor(name) for name in handle.keys()}, step  # noqa: SIM118
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong in reading a file of tensors is told with its name."""
     try:
-        with safe_open(path, framework="pt") as handle:
-            step = int((handle.metadata() or {})["step"])
-            return {name: handle.get_tensor(name) for name in handle.keys()}, step  # noqa: SIM118
+        yield
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error}); train the run again") from error
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: is damaged ({error}); delete it and train again") from error
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], int, str]:
+    """Tensors and step of a weights file, and its SHA-256: of the same bytes, while a training may replace the file.
+
+    Raises:
+        BadInput: the file is missing, truncated or not one of ours.
+    """
+    with _told(path):
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        step = int(json.loads(content[8 : 8 + length])["__metadata__"]["step"])
+        return load_tensors(content), step, hashlib.sha256(content).hexdigest()
 
 
 def step_of(path: Path) -> int | None:
@@ -287,7 +318,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise BadInput(f"{folder}: is not a run but holds some; use {' or '.join(inside[:4])}")
         raise BadInput(f"{folder}: is not a run (no {CONFIG}); give a folder that `spinloom train` made")
     config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or not {"networks", "objective", "data"} <= config.keys():
+    if not isinstance(config, dict) or not config.keys() >= NEEDED:
         raise BadInput(f"{folder / CONFIG}: is not a run's config; give a folder that `spinloom train` made")
     if config.get("format") != FORMAT:
         raise BadInput(
@@ -318,9 +349,11 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
         raise BadInput(f"{folder}: another process is training there; wait for it or use another folder") from error
+    except OSError:
+        pass  # a file system without locks
     try:
         yield
     finally:
@@ -373,17 +406,16 @@ def load(path: Path | str, device: str = "cpu") -> Run:
         networks = NetworkConfig(**{**config["networks"], "size": tuple(config["networks"]["size"])})
         players = OBJECTIVES[config["objective"]]().players
         model = Hamiltonian(**config["data"]["hamiltonian"]) if config["data"]["hamiltonian"] else None
-    except (TypeError, KeyError) as error:
+        averaged = bool(config["training"].get("average")) and not config.get("packed")
+    except (TypeError, KeyError, AttributeError) as error:
         raise BadInput(f"{folder / CONFIG}: has settings this version does not know ({error}); train again") from error
-    if config["training"].get("average") and not config.get("packed"):
-        players += ("averaged",)
-    nets = build_networks(networks, players, seed=0)
-    tensors, step = read_tensors(folder / WEIGHTS)
+    nets = build_networks(networks, (*players, "averaged") if averaged else players, seed=0)
+    tensors, step, weights = _read_weights(folder / WEIGHTS)
     restore(nets, tensors, folder / WEIGHTS)
     for net in nets.values():
         net.eval().requires_grad_(False).to(device)
     stages = config.get("stages") or [{"step": step}]  # of a packed model: runs that went on from one another
-    return Run(folder, sum(stage["step"] for stage in stages), config, networks, model, nets)
+    return Run(folder, sum(stage["step"] for stage in stages), config, networks, model, nets, weights)
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 from spinloom.processor import for_networks
 from spinloom.progress import progress
 from spinloom.random import threefry2x32
@@ -118,6 +118,7 @@ class DDLS:
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
             raise BadInput(f"rule={self.rule!r}: unknown; use one of {', '.join(get_args(Rule))}")
+        object.__setattr__(self, "steps", whole("steps", self.steps))
         if not 1 <= self.steps < 2**24:
             raise BadInput(f"steps={self.steps}: use from 1 to {2**24 - 1}")
         if not 0 < self.step_size < float("inf"):
@@ -278,7 +279,9 @@ def sample(
     show: bool = False,
     symmetrise: bool = False,
 ) -> Spins:
-    """Textures from a run's generator, batch statistics frozen, float32 (count, 3, H, W) on the CPU.
+    """Textures G(z) from a run's generator, batch statistics frozen, float32 unit spins (count, 3, H, W) on the CPU.
+
+    Source: the paper's Fig. 1d for the prior, z ~ N(0, 1), and Fig. 1e for codes that the discriminator drives.
 
     Texture k is a function of (run, method, seed, k) at one device and thread count, whatever ``count`` is.
 
@@ -290,8 +293,10 @@ def sample(
             (:func:`~spinloom.symmetry.random_symmetry`): the distribution then has them, whatever the generator has.
 
     Raises:
-        BadInput: a count below 1, an unknown method, DDLS of a VAE, or relaxing with an unknown Hamiltonian.
+        BadInput: a count that is no whole number or below 1, an unknown method, DDLS of a VAE, or relaxing with an
+            unknown Hamiltonian.
     """
+    count, relax, seed = whole("count", count), whole("relax", relax), whole("seed", seed)
     if count < 1:
         raise BadInput(f"count={count}: ask for at least 1 texture")
     if method not in ("prior", "ddls"):

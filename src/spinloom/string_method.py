@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spinloom.errors import BadInput
+from spinloom.errors import BadInput, whole
 
 Energy = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Points (n, …) → energies (n,) and gradients (n, …), tangential ones where the space is curved."""
@@ -68,6 +68,7 @@ class StringConfig:
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < float("inf"):
             raise BadInput(f"tolerance={self.tolerance}: must be positive and finite, e.g. 1")
+        object.__setattr__(self, "steps", whole("steps", self.steps))
         if not 1 <= self.steps <= 10**7:
             raise BadInput(f"steps={self.steps}: must be a whole number from 1 to 10⁷, e.g. 1000")
 

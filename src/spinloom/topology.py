@@ -173,7 +173,11 @@ def _mean_positions(labels, first, centres):  # pragma: no cover (compiled)
 
 
 def bond_share(spins: Any, angle: float | int = 90) -> PerTexture:
-    """The share (…,) of nearest-neighbour bonds that turn by at least ``angle`` degrees, in [0, 1].
+    r"""The share (…,) of nearest-neighbour bonds of textures (…, 3, H, W) that turn by at least ``angle`` degrees.
+
+    .. math:: \tfrac{1}{2HW} \#\{\langle ij\rangle : S_i\cdot S_j \le \cos(\text{angle})\}
+
+    in [0, 1], over the 2HW bonds of the periodic lattice; what :func:`nodal_points` joins to clusters.
 
     Raises:
         BadInput: the shape is not (…, 3, H, W), or the angle is not in (0, 180].

@@ -144,7 +144,8 @@ def train(
 
     Every step is a function of the networks and (seed, step), so a run that was killed and resumed has the
     same bits as one that was not, on the same device and thread count. ``say`` hears a line every
-    ``config.watch_every`` steps about what the generator draws. Processes that ``torchrun`` started share
+    ``config.watch_every`` steps about what the generator draws, and before, which weights a VAE has no use for.
+    Processes that ``torchrun`` started share
     every batch; one of them writes. ``start`` gives the networks to begin with, those of another run of the same
     shapes (its optimisers' moments and step are left behind): to go on with other settings, or to learn other data.
 
@@ -187,6 +188,8 @@ def train(
             raise BadInput(
                 f"training.batch={config.batch}: {crew.world} processes cannot share it evenly; use a multiple of that"
             )
+        if config.idle and crew.leads:
+            say(f"a VAE is trained by Eq. (1) alone: {', '.join(config.idle)} of the settings do nothing to it")
         watch = Watch(out, held_out, networks.latent, config.seed) if crew.leads and config.watch_every else None
         return _train(data, held_in, out, networks, config, crew, own, watch, show and crew.leads, say, start)
 
@@ -205,43 +208,73 @@ def _train(
     start: runs.Run | None,
 ) -> runs.Run:
     asked = _resolved(data, networks, config, start)
-    tensors: dict[str, Tensor] = {}
-    step = 0
-    if runs.is_run(out):
-        _check_same(out, asked)
-        if (out / runs.CHECKPOINT).exists():
-            tensors, step = runs.read_tensors(out / runs.CHECKPOINT)
-        if step > config.steps:
-            raise BadInput(f"training.steps={config.steps}: {out} already has {step}; ask for at least as many")
+    if not crew.any(not _finished(out, asked, config.steps), device):
+        return runs.load(out)
+    with _held(out, crew):
+        tensors, step = _there(out, asked, config.steps)
+        if not crew.agree(step, device):  # and so all have read what is there before anything is written
+            raise BadInput(
+                f"{out}: its checkpoint is of step {step} here, but not for every process; use a shared folder"
+            )
         if tensors and step == config.steps:
             if crew.leads:
                 _finish_weights(out, networks, config, tensors, step)
             crew.meet()
             return runs.load(out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out}: exists and is not a run; use another folder")
-    objective = objective_on(held_in, config)
-    nets = runs.build_networks(networks, config.kept, config.seed)
-    if start is not None:
-        _begin_with(nets, start)
-    for net in nets.values():
-        synced(net, crew).to(device).train()
-    optimisers = optimisers_of(nets, objective.players, config)
-    if tensors:
-        runs.restore(nets, tensors, out / runs.CHECKPOINT)
-        runs.restore_optimisers(optimisers, tensors)
-    if not crew.agree(step, device):  # and so all have read what is there before anything is written
-        raise BadInput(f"{out}: its checkpoint is of step {step} here, but not for every process; use a shared folder")
-    latent = networks.latent
-    if not crew.leads:
-        _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, None, False, say)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with runs.locked(out):
+        objective = objective_on(held_in, config)
+        nets = runs.build_networks(networks, config.kept, config.seed)
+        if start is not None:
+            _begin_with(nets, start)
+        for net in nets.values():
+            synced(net, crew).to(device).train()
+        optimisers = optimisers_of(nets, objective.players, config)
+        if tensors:
+            runs.restore(nets, tensors, out / runs.CHECKPOINT)
+            runs.restore_optimisers(optimisers, tensors)
+        if crew.leads:
             runs.write_config(out, asked)
-            _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, watch, show, say)
-    crew.meet()
-    return runs.load(out)
+        latent = networks.latent
+        _go_on(held_in, out, nets, optimisers, objective, config, latent, step, crew, device, watch, show, say)
+        crew.meet()
+        return runs.load(out)
+
+
+def _finished(out: Path, asked: dict[str, Any], steps: int) -> bool:
+    """Whether the folder holds just what is asked for: then it is read, whoever else reads it."""
+    if not runs.is_run(out):
+        return False
+    _check_same(out, asked)
+    return runs.step_of(out / runs.CHECKPOINT) == runs.step_of(out / runs.WEIGHTS) == steps
+
+
+@contextmanager
+def _held(out: Path, crew: Crew) -> Iterator[None]:
+    """The folder, made if need be, for this training alone; no process of the crew reads it before it is held."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out}: exists and is not a run; use another folder")
+    if not crew.leads:
+        crew.meet()
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with runs.locked(out):
+        crew.meet()
+        yield
+
+
+def _there(out: Path, asked: dict[str, Any], steps: int) -> tuple[dict[str, Tensor], int]:
+    """Tensors and step of the folder's checkpoint; none and 0 if there is none yet."""
+    if not runs.is_run(out):
+        if out.exists() and any(out.iterdir()):
+            raise BadInput(f"{out}: exists and is not a run; use another folder")
+        return {}, 0
+    _check_same(out, asked)
+    if not (out / runs.CHECKPOINT).exists():
+        return {}, 0
+    tensors, step = runs.read_tensors(out / runs.CHECKPOINT)
+    if step > steps:
+        raise BadInput(f"training.steps={steps}: {out} already has {step}; ask for at least as many")
+    return tensors, step
 
 
 def _begin_with(nets: Mapping[str, nn.Module], start: runs.Run) -> None:
@@ -288,7 +321,7 @@ def _finish_weights(
     out: Path, networks: NetworkConfig, config: TrainingConfig, tensors: dict[str, Tensor], step: int
 ) -> None:
     """Write the weights of the last checkpoint if a kill came between the two files."""
-    if (out / runs.WEIGHTS).exists() and runs.read_tensors(out / runs.WEIGHTS)[1] == step:
+    if runs.step_of(out / runs.WEIGHTS) == step:
         return
     nets = runs.build_networks(networks, config.kept, config.seed)
     runs.restore(nets, tensors, out / runs.CHECKPOINT)
@@ -345,7 +378,8 @@ def _go_on(
             if watch is not None and step % config.watch_every == 0:
                 say(watch.look(step, nets[seen]))
                 metrics.show(step, watch)
-        if metrics is not None and (runs.step_of(out / runs.CHECKPOINT) != step or not (out / runs.WEIGHTS).exists()):
+        files = (out / runs.CHECKPOINT, out / runs.WEIGHTS)  # a kill may have come between the two
+        if metrics is not None and any(runs.step_of(file) != step for file in files):
             with _named(out, step):
                 runs.write_checkpoint(out, nets, optimisers, step)
         if step < config.steps:

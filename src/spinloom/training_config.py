@@ -12,10 +12,16 @@ from spinloom.objectives import OBJECTIVES, EnergyLevel, Objective, Rest
 QUIET = frozenset(f"training.{name}" for name in ("checkpoint_every", "log_every", "watch_every", "tensorboard"))
 """Settings that do not change what comes out."""
 
+FURTHER = ("energy", "rest", "spectrum", "r1", "instance_noise")
+"""Weights that the paper does not have, of what a discriminator sees or a generator beside one loses."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a run is trained; the defaults are the paper's (section "Hyperparameters").
+
+    A VAE is Eq. (1) as it stands: it has no discriminator and draws no samples in training, so that ``r1``,
+    ``instance_noise``, ``energy``, ``rest``, ``spectrum`` and ``gamma`` do nothing to it (:attr:`idle`).
 
     Attributes:
         objective: "vae", "gan" or "hybrid".
@@ -137,6 +143,13 @@ class TrainingConfig:
             for name in ("energy", "rest", "spectrum"):
                 weights[name] *= step / self.energy_rise
         return OBJECTIVES[self.objective](**weights, above=above, still=still, precision=self.precision)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The losses beyond the paper's that have a weight here and do nothing: a VAE's, which is Eq. (1) alone."""
+        if self.objective != "vae":
+            return ()
+        return tuple(name for name in FURTHER if getattr(self, name))
 
     def rate_of(self, player: str, step: int = 0) -> float:
         """The learning rate of a player after ``step`` steps."""

@@ -83,7 +83,7 @@ def run_trials(
         BadInput: fewer than one trial or job, ``only`` is none of them, the folder holds something else, or there is no
             such device.
     """
-    from spinloom.report import write_trials_report
+    from spinloom.report import write_report, write_trials_report
 
     out = Path(out)
     if trials < 1:
@@ -106,6 +106,9 @@ def run_trials(
         for trial in missing:
             say(f"trial {trial + 1} of {trials}")
             _one(out, config, trial, preset, notes, show, say, data, device)
+    for trial in wanted:  # a kill may have come between a trial's results and its page
+        if not (trial_folder(out, trial) / "report.html").is_file():
+            write_report(trial_folder(out, trial))
     found = [trial_folder(out, trial) / RESULTS for trial in range(trials)]
     if not all(path.is_file() for path in found):
         return None
@@ -216,8 +219,9 @@ class _Job:
         """Pass on what it has said; whether it is done.
 
         Raises:
-            BadInput, FloatingPointError, KeyboardInterrupt: what stopped it, with its line.
-            RuntimeError: it has died.
+            BadInput: what stopped it, with its line; or it has died.
+            FloatingPointError, KeyboardInterrupt, OSError, MemoryError, RuntimeError: what stopped it, with its line;
+                the last is torch's for want of memory.
         """
         while self.messages.poll():
             try:
@@ -239,15 +243,28 @@ class _Job:
                 f"trial {self.trial}: its process was killed ({signal.Signals(-code).name}), perhaps for want of "
                 "memory; use fewer jobs, the same command goes on from there"
             )
-        raise RuntimeError(f"trial {self.trial}: its process ended with code {code}; what it printed says why")
+        raise BadInput(
+            f"trial {self.trial}: its process ended with code {code}; what it printed says why, the same command goes "
+            "on from there"
+        )
 
 
 ENDS: dict[str, type[BaseException]] = {
     "refused": BadInput,
     "not finite": FloatingPointError,
     "stopped": KeyboardInterrupt,
+    "system": OSError,
+    "memory": MemoryError,
+    "allocation": RuntimeError,
 }
-"""What may stop a trial, by the word its process sends."""
+"""What may stop a trial, by the word its process sends: all that the command line has a line for."""
+
+
+def end_of(error: BaseException) -> str | None:
+    """The word for what has stopped a trial; None for a bug, whose traceback is to be seen."""
+    if isinstance(error, RuntimeError) and "allocate" not in str(error):  # torch's way to say that memory is short
+        return None
+    return next((kind for kind, end in ENDS.items() if isinstance(error, end)), None)
 
 
 def cores_of_a_job(slot: int, jobs: int) -> range:
@@ -296,7 +313,9 @@ def _work(
         )
         _one(out, config, trial, preset, notes, False, lambda line: send("said", line), data, device)
     except tuple(ENDS.values()) as error:
-        kind = next(kind for kind, end in ENDS.items() if isinstance(error, end))
+        kind = end_of(error)
+        if kind is None:
+            raise
         send(kind, str(error))
     else:
         send("done")

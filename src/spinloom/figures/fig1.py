@@ -162,7 +162,7 @@ def caption(folder: Folder, settings: DDLS, latent: int) -> str:
         "r1": "the discriminator’s gradient at the data",
     }
     further = [f"{words} (weight {training[name]:g})" for name, words in weights.items() if training.get(name)]
-    more = f" The losses here also hold {' and '.join(further)}." if further else ""
+    more = f" The losses of GAN and hybrid here also hold {' and '.join(further)}." if further else ""
     return f"""The paper’s Fig. 1, with the textures ({folder.sides} sites, codes of {latent} numbers) of this
     folder’s networks. Training of (a) the VAE, (b) the GAN and (c) the hybrid: encoder E, generator G, discriminator D;
     x_d a texture of the test data, x̃ = G(E(x_d)) its reconstruction, x_p = G(z_p). (d) Sampling from the prior.
