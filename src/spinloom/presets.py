@@ -73,7 +73,7 @@ TRAININGS: dict[str, Recipe] = {
     # 128² on CPUs: what labyrinth-128 came to at the end of its stages, in one go; prior ε −0.0408 (data −0.0423),
     # 1.3 nodal points; relaxed −0.0422, none
     "lean": Recipe(_LEAN_NETWORKS, _LEAN_TRAINING),
-    # after lean: --start its run; −0.0412 and 1.04 nodal points, a second time −0.0414 and 0.98, the labyrinths straighter
+    # after lean: --start its run; −0.0412 and 1.04 nodal points, a second time −0.0414 and 0.98, labyrinths straighter
     "polish": Recipe(_LEAN_NETWORKS, _POLISH_TRAINING, goes_on=True),
     # 32², minutes: the hybrid's held-out reconstruction error 0.0203 (untrained 0.6670)
     "quick": Recipe(_QUICK_NETWORKS, TrainingConfig(steps=600, gamma=0.1)),
