@@ -161,7 +161,7 @@ class TestPanel:
         figure = draw.texture_panel(textures, H)
         titles = [ax.get_title("left") for ax in figure.axes if ax.get_title("left")]
         expected = torch.cat([H.energy_excess(spins) for spins in textures.values()])
-        found = [float(title.removeprefix("ε = ").replace("−", "-")) for title in titles]
+        found = [float(title.removeprefix("ε = ").removesuffix(" J").replace("−", "-")) for title in titles]
         assert found == pytest.approx(expected.tolist(), abs=6e-5)
         circles = [int(ax.get_title("right").split()[0]) for ax in figure.axes if ax.get_title("right")]
         assert circles == [len(c) for spins in textures.values() for c in nodal_centres(spins)]
@@ -177,7 +177,9 @@ class TestPanel:
         H = Hamiltonian(D=0.4, B=-0.2, K=0.3)
         spins = random_spins(1, 3, 8, 8)
         title = draw.texture_panel({"data": spins}, H).axes[0].get_title("left")
-        assert float(title.removeprefix("ε = ")) == pytest.approx(float(H.energy_excess(spins)), abs=6e-5)
+        assert float(title.removeprefix("ε = ").removesuffix(" J")) == pytest.approx(
+            float(H.energy_excess(spins)), abs=6e-5
+        )
 
     def test_refuses_mixed_lattices(self):
         with pytest.raises(BadInput, match="one size"):

@@ -124,5 +124,5 @@ def test_a_batch_that_cannot_be_shared_is_refused(textures, tmp_path):
     options = ["--preset", "quick", "--batch", "9", "--steps", "1", "--quiet"]
     done = run(*TORCHRUN, "-m", "spinloom", "train", textures, tmp_path / "odd", *options, fine=False)
     assert done.returncode != 0
-    assert "training.batch=9: 2 processes cannot share it evenly" in done.stderr
+    assert "--batch 9: 2 processes cannot share it evenly" in done.stderr
     assert not (tmp_path / "odd").exists()
